@@ -1,0 +1,194 @@
+"""Reference: the name of an image, and Location: where the private registry keeps them.
+
+Invariants: a Reference is normalised when it is parsed: the registry is always there and in lower case, Docker Hub has one
+name (``docker.io``) and its official images their full path (``library/nginx``), so equal images are equal objects.
+The grammar is that of distribution/reference (the Docker reference grammar), with IPv6 hosts; cases.md R1-R6, R13.
+
+>>> str(Reference.parse("nginx"))
+'docker.io/library/nginx:latest'
+>>> str(Location.parse("reg.lan:5000/team/").relocate(Reference.parse("quay.io/a/b:1")))
+'reg.lan:5000/team/quay.io/a/b:1'
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from airgap.errors import ConfigurationError, IntegrityError
+from airgap.oci import Digest
+
+DOCKER_HUB = "docker.io"
+HUB_ALIASES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
+"""Names under which Docker Hub is written down (cases.md R6)."""
+
+REPOSITORY_LIMIT = 255
+"""Characters of ``registry/repository`` that distribution accepts (distribution/reference NameTotalLengthMax)."""
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9a-f:.]+\])(?::[0-9]{{1,5}})?")
+_SCHEMES = ("docker://", "oci://")
+_PORT_LIMIT = 65535
+
+
+@dataclass(frozen=True, order=True)
+class Reference:
+    """``registry/repository[:tag][@digest]``, normalised.
+
+    ``tag`` is empty when only a digest was given; ``Reference.parse`` fills in ``latest`` when neither was, and remembers
+    nothing of that: use ``has_tag_or_digest`` on the text to tell.
+    """
+
+    registry: str
+    repository: str
+    tag: str = ""
+    digest: Digest | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Parse a reference as people and charts write them; raises ConfigurationError that names the fault.
+
+        ``docker://`` and ``oci://`` are taken off; other schemes are refused with the text that would be right.
+        """
+        name, tag, digest = _split(_without_scheme(text), text)
+        registry, repository = _host_and_path(name)
+        if not registry:
+            registry = DOCKER_HUB
+        registry = _checked_host(registry, text)
+        if registry in HUB_ALIASES:
+            registry = DOCKER_HUB
+            if "/" not in repository:
+                repository = f"library/{repository}"
+        _check_repository(repository, registry, text)
+        if not tag and not digest:
+            tag = "latest"
+        return cls(registry, repository, tag, digest)
+
+    @property
+    def name(self) -> str:
+        """``registry/repository``."""
+        return f"{self.registry}/{self.repository}"
+
+    @property
+    def locator(self) -> str:
+        """What to ask a registry for: the digest when there is one, else the tag."""
+        return str(self.digest) if self.digest else self.tag
+
+    def pinned(self, digest: Digest) -> Reference:
+        """Return the same reference with ``digest``, the tag kept."""
+        return replace(self, digest=digest)
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.name}{tag}{digest}"
+
+
+@dataclass(frozen=True, order=True)
+class Location:
+    """``REGISTRY[/PREFIX]``: where the private registry keeps what was bundled (``--registry``).
+
+    The source host stays in the path (design.md decision 10), so nothing collides and the origin can be read.
+    """
+
+    registry: str
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Location:
+        """Parse ``REGISTRY[/PREFIX]``; a trailing slash is dropped; raises ConfigurationError (cases.md R13, R4)."""
+        bare = _without_scheme(text)
+        bare = bare.removesuffix("/")
+        registry, _, prefix = bare.partition("/")
+        host = _checked_host(registry, text)
+        if prefix:
+            _check_repository(prefix, host, text)
+        return cls(host, prefix)
+
+    def repository(self, path: str) -> str:
+        """Return the repository of ``path`` under the prefix."""
+        return f"{self.prefix}/{path}" if self.prefix else path
+
+    def relocate(self, reference: Reference) -> Reference:
+        """Return where ``reference`` lies inside; tag and digest are kept.
+
+        A port in the source host would be no legal path component: its colon becomes an underscore.
+        """
+        host = reference.registry.replace("[", "").replace("]", "").replace(":", "_")
+        return replace(reference, registry=self.registry, repository=self.repository(f"{host}/{reference.repository}"))
+
+    def holds(self, reference: Reference) -> bool:
+        """Whether ``reference`` lies in this registry and under this prefix."""
+        if reference.registry != self.registry:
+            return False
+        return not self.prefix or reference.repository.startswith(f"{self.prefix}/")
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.prefix}" if self.prefix else self.registry
+
+
+def has_tag_or_digest(text: str) -> bool:
+    """Whether a reference as written names a tag or a digest at all (an untagged one moves: cases.md H5)."""
+    return "@" in text or ":" in text.rpartition("/")[2]
+
+
+def _without_scheme(text: str) -> str:
+    bare = text.strip()
+    for scheme in _SCHEMES:
+        bare = bare.removeprefix(scheme)
+    if "://" in bare:
+        raise ConfigurationError(
+            f"{text!r} has a scheme, which a registry name has not", hint=f"write {bare.partition('://')[2]}"
+        )
+    return bare
+
+
+def _split(bare: str, text: str) -> tuple[str, str, Digest | None]:
+    """Split into name, tag and digest: a tag's colon comes after the last slash and before the @ (cases.md R1)."""
+    rest, at, encoded = bare.partition("@")
+    digest = None
+    if at:
+        try:
+            digest = Digest.parse(encoded)
+        except IntegrityError as error:
+            raise ConfigurationError(f"reference {text!r}: {error.message}") from error
+    head, slash, last = rest.rpartition("/")
+    last, colon, tag = last.partition(":")
+    if colon and not _TAG.fullmatch(tag):
+        raise ConfigurationError(f"reference {text!r}: {tag!r} is not a tag (letters, digits, '_', '.', '-'; at most 128)")
+    return f"{head}{slash}{last}", tag, digest
+
+
+def _host_and_path(name: str) -> tuple[str, str]:
+    """Split off the first part if it is a host: it has a dot or a colon, is localhost, or has upper case (R1, R4)."""
+    first, slash, rest = name.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
+        return first, rest
+    return "", name
+
+
+def _checked_host(host: str, text: str) -> str:
+    """Return the host in lower case (hosts are case-insensitive), or say what is wrong with it."""
+    lower = host.lower()
+    if not _HOST.fullmatch(lower):
+        raise ConfigurationError(f"{text!r}: {host!r} is not a host name with an optional port")
+    port = lower.rpartition(":")[2] if ":" in lower.rpartition("]")[2] else "0"
+    if int(port) > _PORT_LIMIT:
+        raise ConfigurationError(f"{text!r}: port {port} is larger than {_PORT_LIMIT}")
+    return lower
+
+
+def _check_repository(repository: str, registry: str, text: str) -> None:
+    if repository != repository.lower():
+        upper = next(character for character in repository if character != character.lower())
+        raise ConfigurationError(
+            f"reference {text!r}: a repository may not hold upper case ({upper!r})",
+            hint=f"write {text.replace(repository, repository.lower())}",
+        )
+    if not _REPOSITORY.fullmatch(repository):
+        raise ConfigurationError(f"reference {text!r}: {repository!r} is not a repository path")
+    if len(registry) + 1 + len(repository) > REPOSITORY_LIMIT:
+        raise ConfigurationError(f"reference {text[:60]!r}...: longer than the {REPOSITORY_LIMIT} characters of a name")
