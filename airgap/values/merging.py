@@ -1,6 +1,6 @@
 """Two merges: Helm's own (``-f a -f b``) and the W&B operator's, which is another one.
 
-The operator (v1.22, ``reference/wandb-v1.md`` sections 1 and 11, seen running): maps merge, the higher scalar wins, **lists are
+The operator (v1.22, wandb-v1.md sections 1 and 11, seen running): maps merge, the higher scalar wins, **lists are
 concatenated** higher first, kinds must match (else it retries for ever and tells nobody), and a null on either side of a key
 that both layers have stops it for good. What it would only log is refused here, before anything is applied.
 """
