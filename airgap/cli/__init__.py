@@ -1,0 +1,144 @@
+"""The command line: one file per verb; each parses, builds both ends, calls one stage and prints.
+
+Invariants: data goes to stdout and everything else to stderr; an AirgapError becomes one sentence, a hint and its exit code;
+a traceback is shown with -vv only. Verbs are imported when they are called, so the receiving side never loads what only the
+connected side needs. This is the only layer with click, colours and tqdm.
+
+    python3 -m airgap push wandb.tar --registry reg.lan:5000/mirror
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from airgap import __version__
+from airgap.errors import AirgapError, DiskError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType, TracebackType
+
+VERBS = {
+    "plan": "What would be bundled and why; writes airgap.lock",
+    "mirror": "Write the bundle",
+    "inspect": "What is inside a bundle",
+    "verify": "Check every byte of a bundle against its lock",
+    "push": "Push a bundle to the private registry, straight from the tar",
+    "render": "Write operator values, custom resource, secrets and node mirrors",
+    "audit": "Prove by rendering again that nothing points outside",
+    "serve": "Serve a bundle as registry, chart repository and release channel",
+    "config": "Schema, validation and explanation of configuration",
+    "demo": "The whole loop on loopback, printing each command",
+    "version": "Versions of airgap and of helm",
+    "completion": "Shell completion script",
+}
+"""Each verb with its one line of help; the module of the same name in this package holds the command."""
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+class _Verbs(click.Group):
+    """A group that imports a verb's module only when the verb is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"airgap.cli.{cmd_name}")
+        command = module.command
+        if not isinstance(command, click.Command):  # pragma: no cover - a programming error, not a user's
+            raise TypeError(cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs in the order of the job, without importing any."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AIRGAP"})
+@click.version_option(__version__, prog_name="airgap")
+def cli() -> None:
+    """Carry the Weights & Biases Kubernetes Operator across an air gap, and prove that nothing points outside.
+
+    \b
+    connected:     airgap mirror wandb.tar
+    disconnected:  python3 wandb.tar push wandb.tar --registry reg.lan/wandb
+                   python3 wandb.tar render wandb.tar --registry reg.lan/wandb --values user.yaml --dir out
+                   python3 wandb.tar audit wandb.tar --registry reg.lan/wandb --values user.yaml
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit the process with the codes of design.md section 2."""
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.excepthook = _unexpected
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run a command; return its exit code."""
+    try:
+        code = cli.main(args=arguments, prog_name="airgap", standalone_mode=False)
+        sys.stdout.flush()
+    except AirgapError as error:
+        return _failed(error)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted; the same command goes on where this one stopped.", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our stdout has gone, e.g. head
+        return 0
+    except OSError as error:
+        return _failed(DiskError(f"{error.filename or 'a file'}: {error.strerror or error}"))
+    return code if isinstance(code, int) else 0
+
+
+def _failed(error: AirgapError) -> int:
+    """Tell an error as one sentence with its hint; return its exit code."""
+    if verbose_enough():
+        sys.__excepthook__(type(error), error, error.__traceback__)
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {printable(error.message)}", err=True)
+    if error.hint:
+        click.echo(f"{click.style('Hint:', fg='yellow')} {printable(error.hint)}", err=True)
+    return error.exit_code
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with control characters escaped: names come from charts and registries (faults F53)."""
+    return "".join(character if character.isprintable() or character == "\n" else repr(character)[1:-1] for character in text)
+
+
+def verbose_enough() -> bool:
+    """Whether -vv was given anywhere on the command line: then tracebacks are shown."""
+    return any(argument.startswith("-v") and argument.count("v") > 1 and argument.strip("-v") == "" for argument in sys.argv)
+
+
+def _terminated(signum: int, frame: FrameType | None) -> None:
+    """End on SIGTERM as on Ctrl-C: partial bundle and journal stay."""
+    del signum, frame
+    raise SystemExit(TERMINATED)
+
+
+def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Tell what no branch foresaw: one sentence; the traceback with -vv."""
+    if verbose_enough():
+        sys.__excepthook__(kind, error, trace)
+        return
+    click.echo(f"Error: unexpected {kind.__name__}: {printable(str(error))}", err=True)
+    click.echo("Hint: run it again with -vv and report what it prints", err=True)

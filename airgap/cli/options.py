@@ -1,0 +1,154 @@
+"""Options that several verbs share, and what they build: one spelling, one meaning, everywhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from airgap.cli.progress import progress_for
+from airgap.errors import ConfigurationError
+from airgap.ref import Location
+from airgap.transport import Client, Credential, CredentialStore, HostSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airgap.progress import Progress
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+JOBS = 6
+"""Transfers at a time; the prototype's figure (issue on the transfer engine), and what zarf and skopeo use."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The private registry as the flags describe it: where, and the one client that reaches it."""
+
+    location: Location
+    client: Client
+    credential: Credential | None
+
+
+def _apply(command: Command, options: list[Callable[[Command], Command]]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def common(command: Command) -> Command:
+    """Add -v, -q and --no-progress."""
+    return _apply(
+        command,
+        [
+            click.option("-v", "--verbose", count=True, help="Say more; twice: tracebacks too."),
+            click.option("-q", "--quiet", is_flag=True, help="Say nothing but data and errors."),
+            click.option("--no-progress", is_flag=True, help="No bars; one line per finished item."),
+        ],
+    )
+
+
+def output(command: Command) -> Command:
+    """Add -o/--output."""
+    kinds = click.Choice(["table", "json", "yaml", "name"])
+    return click.option("-o", "--output", "output_format", type=kinds, default="table", help="Form of the data on stdout.")(command)
+
+
+def jobs(command: Command) -> Command:
+    """Add --jobs."""
+    return click.option("--jobs", type=click.IntRange(1, 64), default=JOBS, show_default=True, help="Transfers at a time.")(
+        command
+    )
+
+
+def values(command: Command) -> Command:
+    """Add --values, repeatable."""
+    return click.option(
+        "--values",
+        "-f",
+        "values_files",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+        help="Helm values or a whole WeightsAndBiases custom resource; several as helm does.",
+    )(command)
+
+
+def helm(command: Command) -> Command:
+    """Add --helm and --kube-version."""
+    return _apply(
+        command,
+        [
+            click.option(
+                "--helm",
+                "helm_path",
+                type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                envvar="AIRGAP_HELM",
+                help="The helm to use; default: PATH, then the bundle's own.",
+            ),
+            click.option("--kube-version", default="", help="Kubernetes version to render for, e.g. 1.34.4."),
+        ],
+    )
+
+
+def registry(command: Command) -> Command:
+    """Add --registry and what it takes to reach it."""
+    file = click.Path(exists=True, dir_okay=False, path_type=Path)
+    return _apply(
+        command,
+        [
+            click.option(
+                "--registry",
+                "registry_name",
+                metavar="REGISTRY[/PREFIX]",
+                required=True,
+                envvar="AIRGAP_REGISTRY",
+                help="The private registry, with a path prefix if it has one.",
+            ),
+            click.option("--username", envvar="AIRGAP_USERNAME", help="User of the registry; with --password-stdin."),
+            click.option("--password-stdin", is_flag=True, help="Read the password from standard input."),
+            click.option("--ca-file", type=file, help="PEM file of the CA that signed the registry's certificate."),
+            click.option("--cert", type=file, help="Client certificate (PEM)."),
+            click.option("--key", type=file, help="Key of the client certificate (PEM)."),
+            click.option("--plain-http", is_flag=True, help="Speak HTTP to the registry."),
+            click.option("--insecure-skip-tls-verify", is_flag=True, help="Do not check the registry's certificate."),
+        ],
+    )
+
+
+def target(options: dict[str, Any]) -> Target:
+    """Take the options of ``registry`` out of ``options`` and build the target; raises ConfigurationError."""
+    location = Location.parse(options.pop("registry_name"))
+    settings = HostSettings(
+        plain_http=options.pop("plain_http"),
+        ca_file=options.pop("ca_file"),
+        cert=options.pop("cert"),
+        key=options.pop("key"),
+        insecure_skip_tls_verify=options.pop("insecure_skip_tls_verify"),
+    )
+    store = CredentialStore.from_environment(os.environ, Path.home())
+    credential = _credential(options.pop("username"), from_stdin=options.pop("password_stdin"))
+    if credential:
+        store = store.with_explicit(location.registry, credential)
+    client = Client(hosts={location.registry: settings}, credentials=store, environ=os.environ)
+    return Target(location, client, credential or store.lookup(location.registry, location.prefix))
+
+
+def _credential(username: str | None, *, from_stdin: bool) -> Credential | None:
+    """Return the explicit credential: --username with --password-stdin, or AIRGAP_USERNAME with AIRGAP_PASSWORD."""
+    password = sys.stdin.readline().rstrip("\r\n") if from_stdin else os.environ.get("AIRGAP_PASSWORD", "")
+    if bool(username) != bool(password):
+        raise ConfigurationError(
+            "a user needs a password and a password a user",
+            hint="give --username together with --password-stdin (or AIRGAP_USERNAME with AIRGAP_PASSWORD)",
+        )
+    return Credential(username=username, password=password) if username else None
+
+
+def progress(options: dict[str, Any]) -> Progress:
+    """Take the options of ``common`` out of ``options`` and return the progress they ask for."""
+    return progress_for(verbose=options.pop("verbose"), quiet=options.pop("quiet"), bars=not options.pop("no_progress"))
