@@ -25,7 +25,9 @@ ALLOWED_SKIPS = {
 
 SKIPS = pytest.StashKey[Counter[str]]()
 
-TOOLS = Path(os.environ.get("AIRGAP_TOOLS") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airgap/tools")
+TOOLS = Path(
+    os.environ.get("AIRGAP_TOOLS") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airgap/tools"
+)
 os.environ["PATH"] = os.pathsep.join((os.environ["PATH"], str(TOOLS), "/usr/sbin", "/sbin"))
 
 

@@ -63,14 +63,18 @@ class TokenServer(AbstractContextManager["TokenServer"]):
         pair = authority.issue("localhost", "127.0.0.1") if tls else None
         name = "localhost" if tls else "127.0.0.1"
         made = cls(authority.issue("token signer", rsa=True), authority.root, users, tls=pair, host_name=name, **more)
-        made.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(made))
-        made.server.daemon_threads = True
-        if pair:
+        return made.listen(("127.0.0.1", 0))
+
+    def listen(self, address: tuple[str, int]) -> TokenServer:
+        """Serve at ``address``, with ``tls`` if that is set; port 0 is any free one."""
+        self.server = ThreadingHTTPServer(address, _handler(self))
+        self.server.daemon_threads = True
+        if self.tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(pair.certificate, pair.key)
-            made.server.socket = context.wrap_socket(made.server.socket, server_side=True)
-        threading.Thread(target=made.server.serve_forever, args=(0.05,), daemon=True).start()
-        return made
+            context.load_cert_chain(self.tls.certificate, self.tls.key)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
 
     @property
     def realm(self) -> str:
