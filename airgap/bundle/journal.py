@@ -1,0 +1,85 @@
+r"""Journal: what a partial bundle is going to be, and which of its blobs are finished.
+
+Invariants: a text file beside the partial bundle. First line ``airgap-journal 1 <digest of the lock>``, second the lock
+itself, then one line per finished blob. Lines are appended with one write each; a torn last line counts as not written. A
+line is a claim, not a proof: the writer hashes again what it finds claimed, so neither a power cut nor a damaged file can
+make a wrong bundle. Further words on a line are reserved (an offset inside a blob): such lines are ignored here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airgap.errors import ConfigurationError, IntegrityError
+from airgap.lock import Lock
+from airgap.oci import Digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TITLE = "airgap-journal 1"
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a journal tells."""
+
+    lock: Lock
+    digest: Digest
+    finished: frozenset[Digest]
+
+
+class Journal:
+    """The journal at ``path``, open for appending."""
+
+    def __init__(self, path: Path, raw: bytes, finished: frozenset[Digest] = frozenset()) -> None:
+        """Write a new journal for the lock ``raw``, with what is finished already; the old one stands until it is whole."""
+        self._path = path
+        fresh = path.with_name(f"{path.name}.new")
+        lines = [f"{_TITLE} {Digest.of(raw)}".encode(), raw, *(str(digest).encode() for digest in sorted(finished))]
+        fresh.write_bytes(b"\n".join(lines) + b"\n")
+        fresh.replace(path)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def finish(self, digest: Digest) -> None:
+        """Note that a blob is finished (from any thread: one write, which O_APPEND keeps whole)."""
+        os.write(self._fd, f"{digest}\n".encode())
+
+    def close(self) -> None:
+        """Close the file; it stays."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def remove(self) -> None:
+        """Close and delete it: the bundle is whole."""
+        self.close()
+        self._path.unlink(missing_ok=True)
+
+
+def read_journal(path: Path) -> Story | None:
+    """Return what the journal at ``path`` tells, or None if there is none that can be used."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    *lines, _torn = data.split(b"\n")
+    if len(lines) < 2 or lines[0] != f"{_TITLE} {Digest.of(lines[1])}".encode():  # noqa: PLR2004 - title and lock
+        return None
+    try:
+        lock = Lock.from_bytes(lines[1], str(path))
+    except ConfigurationError:
+        return None
+    return Story(lock, Digest.of(lines[1]), frozenset(_digests(lines[2:])))
+
+
+def _digests(lines: list[bytes]) -> list[Digest]:
+    found = []
+    for line in lines:
+        try:
+            found.append(Digest.parse(line.decode("ascii", "replace")))
+        except IntegrityError:
+            continue
+    return found

@@ -1,0 +1,92 @@
+"""Medium: the bytes of a bundle, wherever they lie. Today one file; volumes of a split bundle are another subclass.
+
+Invariants: reading is by position (pread), so any number of threads share one medium and no file position. The file that was
+opened is the file that is read, whatever happens to its name meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from airgap.errors import BundleError, DiskError
+from airgap.transport.body import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CHUNK = 1024 * 1024
+"""Bytes read or written at once: large enough for the disk's speed, small enough that memory stays flat."""
+
+
+class Medium(Protocol):
+    """What a reader needs of the place where the bundle lies. ``name`` is for people; ``size`` in bytes."""
+
+    name: str
+    size: int
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` from ``offset``; return how many bytes there were (fewer only at the end). Raises DiskError."""
+
+    def window(self, offset: int, size: int) -> Window:
+        """Return a request body over a part of the bundle, with a position of its own."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class FileMedium:
+    """A bundle that is one file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open ``path``; raises BundleError when there is no such file, DiskError when it cannot be read."""
+        self.name = str(path)
+        try:
+            self._file = path.open("rb", buffering=0)
+            self.size = self._file.seek(0, os.SEEK_END)
+        except FileNotFoundError as error:
+            raise BundleError(f"bundle {path} does not exist", hint="check the path of the bundle") from error
+        except OSError as error:
+            raise DiskError(f"bundle {path} cannot be opened: {error.strerror}") from error
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` from ``offset``; see Medium."""
+        filled = 0
+        try:
+            while filled < len(buffer):
+                count = os.preadv(self._file.fileno(), [buffer[filled:]], offset + filled)
+                if not count:
+                    break
+                filled += count
+        except OSError as error:
+            raise DiskError(
+                f"bundle {self.name} cannot be read at byte {offset + filled}: {error.strerror}",
+                hint="the medium may be damaged or gone; put it back, or bring the bundle again",
+            ) from error
+        return filled
+
+    def window(self, offset: int, size: int) -> Window:
+        """Return a request body over a part of the file (read with pread: the one descriptor serves all threads)."""
+        return Window(self._file, offset, size)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+def read(medium: Medium, offset: int, size: int) -> bytes:
+    """Return the bytes at ``offset``: ``size`` of them, or fewer at the end of the medium."""
+    buffer = bytearray(max(0, min(size, medium.size - offset)))
+    return bytes(memoryview(buffer)[: medium.read_into(memoryview(buffer), offset)])
+
+
+def chunks(medium: Medium, offset: int, size: int, buffer: bytearray | None = None) -> Iterator[memoryview]:
+    """Yield the bytes at ``offset`` in pieces that are valid until the next one is asked for (one buffer, no copies)."""
+    view = memoryview(buffer if buffer is not None else bytearray(min(CHUNK, max(size, 1))))
+    while size > 0:
+        count = medium.read_into(view[: min(len(view), size)], offset)
+        if not count:
+            return
+        yield view[:count]
+        offset, size = offset + count, size - count

@@ -1,0 +1,324 @@
+"""BundleWriter: a bundle written in one pass, each blob straight to its final place, by many threads.
+
+Invariants: the bundle appears under its name only when every byte of it is right (written, checked, fsynced, renamed: design.md
+decision 11). Until then there are ``BUNDLE.partial`` and ``BUNDLE.partial.journal``, and another run with the same lock goes
+on with them: what the journal claims is hashed again, and only what holds is kept. Nothing is written before the room for all
+of it was found. One run at a time (``BUNDLE.partial.lock``).
+
+::
+
+    with BundleWriter(Path("wandb.tar"), lock) as writer:
+        for descriptor in plan.missing(lock, writer.held):
+            with writer.sink(descriptor) as sink:
+                for chunk in source:
+                    sink.write(chunk)
+        writer.finish()
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from airgap.bundle import ustar
+from airgap.bundle.arrange import Arrangement, Member, arrange
+from airgap.bundle.claim import Claim
+from airgap.bundle.crew import Crew
+from airgap.bundle.journal import Journal, read_journal
+from airgap.bundle.medium import FileMedium, chunks, read
+from airgap.bundle.reader import BundleReader
+from airgap.bundle.room import check_room, disk_error
+from airgap.bundle.verification import tree_faults
+from airgap.errors import AirgapError, BundleError, ConfigurationError, DiskError, IntegrityError
+from airgap.layout import Verifier, check
+from airgap.progress import Progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from airgap.lock import Lock
+    from airgap.oci import Descriptor, Digest
+
+REHASH_JOBS = 4
+"""Threads that check what a partial bundle holds: as ``reader.VERIFY_JOBS``."""
+
+
+def partial_path(path: Path) -> Path:
+    """Return the name under which a bundle is written."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def journal_path(path: Path) -> Path:
+    """Return the name of its journal."""
+    return path.with_name(f"{path.name}.partial.journal")
+
+
+def interrupted(path: Path) -> Lock | None:
+    """Return the lock of the half-written bundle that an earlier run left for ``path``, or None."""
+    story = read_journal(journal_path(path))
+    return story.lock if story and partial_path(path).exists() else None
+
+
+class BundleWriter:
+    """The writer of the bundle of ``lock`` at ``path``; a context manager.
+
+    Partial and journal stay for the next run unless ``finish`` was called. ``complete`` says that the bundle stands there
+    already, with the same lock: there is nothing to do.
+    """
+
+    def __init__(self, path: Path, lock: Lock, progress: Progress | None = None, jobs: int = REHASH_JOBS) -> None:
+        """Claim the output, look for room, lay out the file and check again what an interrupted run left.
+
+        Raises DiskError (no room, another run, something else under that name) and ConfigurationError (a partial bundle of
+        another lock).
+        """
+        self.path = path
+        self.arrangement: Arrangement = arrange(lock)
+        self._progress = progress or Progress()
+        self._held: set[Digest] = set()
+        self._guard = threading.Lock()
+        self._open_sinks = 0
+        self._fd = -1
+        self._closing = False
+        self._journal: Journal | None = None
+        self._claim = Claim(path.with_name(f"{path.name}.partial.lock"))
+        try:
+            self.complete = self._stands_already()
+            if not self.complete:
+                self._begin(jobs)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def held(self) -> frozenset[Digest]:
+        """The blobs that are written and checked."""
+        with self._guard:
+            return frozenset(self._held)
+
+    def sink(self, descriptor: Descriptor) -> Sink:
+        """Return where the bytes of a blob go; raises BundleError for one that the lock does not list."""
+        member = self.arrangement.blobs.get(descriptor.digest)
+        if member is None or member.size != descriptor.size:
+            raise BundleError(f"the lock of {self.path} lists no blob {descriptor.digest} of {descriptor.size} bytes")
+        return Sink(self, member)
+
+    def finish(self) -> None:
+        """Add the installer, check the manifests against the lock, make it durable and give it its name.
+
+        Raises BundleError when blobs are missing or contradict the lock, DiskError when the disk fails; the partial stays then.
+        """
+        if self.complete:
+            return
+        missing = self.arrangement.blobs.keys() - self.held
+        if missing:
+            raise BundleError(f"{self.path} is not whole: {len(missing)} blobs are missing, {min(missing)} for one")
+        medium = FileMedium(partial_path(self.path))
+        try:
+            self._append_installer(medium)
+            for fault in tree_faults(self.arrangement, lambda descriptor: self._read(medium, descriptor)):
+                raise BundleError(
+                    f"the lock of {self.path} does not fit what was fetched: {fault}", hint="run airgap plan again"
+                )
+        finally:
+            medium.close()
+        try:
+            self._make_durable()
+        except OSError as error:
+            raise disk_error(error, self.path, 0) from error
+        self.complete = True
+
+    def close(self) -> None:
+        """Let go of everything; what is not finished stays for the next run."""
+        with self._guard:
+            self._closing = True
+            self._close_file()
+        if self._journal:
+            self._journal.close()
+        self._claim.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _stands_already(self) -> bool:
+        """Whether the very bundle is there; something else that is no bundle is never overwritten."""
+        if not self.path.exists():
+            return False
+        try:
+            with BundleReader.open(self.path) as there:
+                return there.arrangement.raw == self.arrangement.raw
+        except AirgapError as error:
+            raise DiskError(
+                f"{self.path} exists and is no whole bundle ({error.message}): it is left alone",
+                hint="delete it, or choose another name",
+            ) from error
+
+    def _begin(self, jobs: int) -> None:
+        partial = partial_path(self.path)
+        story = read_journal(journal_path(self.path)) if partial.exists() else None
+        if story and story.lock.digest != self.arrangement.lock.digest:
+            raise ConfigurationError(
+                f"{partial} is the beginning of another bundle than this lock's",
+                hint=f"finish it with its own lock, or delete {partial} and {journal_path(self.path)}",
+            )
+        there = partial.stat().st_blocks * 512 if story else 0
+        check_room(self.path, self.arrangement.size, min(there, self.arrangement.size))
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if story else os.O_TRUNC)
+            self._fd = os.open(partial, flags, 0o666)
+            self._lay_out()
+            if story:
+                self._check_again(story.finished, jobs)
+            self._journal = Journal(journal_path(self.path), self.arrangement.raw, self.held)
+        except OSError as error:
+            raise disk_error(error, partial, self.arrangement.size) from error
+
+    def _lay_out(self) -> None:
+        """Write all that the lock decides: headers, index.json, the lock, the end of the archive. Padding stays a hole."""
+        for member in self.arrangement.members:
+            self._write(member.start, member.header + (member.content or b""))
+            if member.content is not None and member.digest:
+                self._held.add(member.digest)
+        self._write(self.arrangement.tar_size - len(ustar.END), ustar.END)
+        os.ftruncate(self._fd, self.arrangement.tar_size)
+
+    def _check_again(self, claimed: frozenset[Digest], jobs: int) -> None:
+        """Hash what the journal claims; keep what holds, forget the rest."""
+        members = [member for member in self.arrangement.members if member.digest in claimed and member.content is None]
+        medium = FileMedium(partial_path(self.path))
+        crew = Crew(jobs)
+
+        def look(member: Member) -> None:
+            assert member.descriptor is not None  # noqa: S101  # claimed digests are blobs
+            verifier = Verifier(member.descriptor)
+            try:
+                for chunk in chunks(medium, member.offset, member.size):
+                    crew.check()
+                    verifier.update(chunk)
+                    self._progress.advance(len(chunk))
+                verifier.finish()
+            except IntegrityError as error:
+                self._progress.warn(f"{error.message}: it will be fetched again")
+            else:
+                self._keep(member)
+                self._progress.done(member.name, "already there")
+
+        self._progress.begin("check what is already there", len(members), sum(member.size for member in members))
+        try:
+            crew.run(members, look)
+        finally:
+            medium.close()
+        self._progress.end()
+
+    def _append_installer(self, medium: FileMedium) -> None:
+        trailer = self.arrangement.trailer
+        if trailer is None:
+            return
+        offset, verifier = self.arrangement.tar_size, Verifier(trailer, "the installer")
+        for chunk in chunks(medium, self.arrangement.blobs[trailer.digest].offset, trailer.size):
+            verifier.update(chunk)
+            self._write(offset, chunk)
+            offset += len(chunk)
+        verifier.finish()
+
+    def _make_durable(self) -> None:
+        """Bytes first, then the name, then the folder that holds the name; the journal goes last."""
+        os.fsync(self._fd)
+        partial_path(self.path).replace(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        if self._journal:
+            self._journal.remove()
+
+    def _read(self, medium: FileMedium, descriptor: Descriptor) -> bytes:
+        member = self.arrangement.blobs[descriptor.digest]
+        return check(read(medium, member.offset, member.size), descriptor)
+
+    def _write(self, offset: int, data: bytes | memoryview) -> None:
+        """Write all of ``data``; raises DiskError with what is still missing."""
+        view = memoryview(data)
+        try:
+            while view:
+                count = os.pwrite(self._fd, view, offset)
+                view, offset = view[count:], offset + count
+        except OSError as error:
+            held = self.held
+            left = sum(member.size for digest, member in self.arrangement.blobs.items() if digest not in held)
+            raise disk_error(error, partial_path(self.path), left) from error
+
+    def _keep(self, member: Member) -> None:
+        assert member.digest is not None  # noqa: S101  # only blobs have sinks
+        with self._guard:
+            self._held.add(member.digest)
+
+    def _committed(self, member: Member) -> None:
+        self._keep(member)
+        if self._journal and member.digest:
+            self._journal.finish(member.digest)
+
+    def _enter_sink(self) -> None:
+        with self._guard:
+            if self._closing:
+                raise DiskError(f"{self.path} is not being written any more")
+            self._open_sinks += 1
+
+    def _leave_sink(self) -> None:
+        with self._guard:
+            self._open_sinks -= 1
+            self._close_file()
+
+    def _close_file(self) -> None:
+        """Close the file once nobody writes: a number that is closed too early may be another file's by then."""
+        if self._closing and not self._open_sinks and self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Sink:
+    """Where one blob goes: ``write`` puts bytes at their final place and hashes them, a clean exit checks size and digest.
+
+    Raises IntegrityError when they are not right (the blob then counts as not there) and DiskError. ``position`` is how far
+    it got; ``restart`` forgets everything written, for a second attempt.
+    """
+
+    def __init__(self, writer: BundleWriter, member: Member) -> None:
+        assert member.descriptor is not None  # noqa: S101  # the writer looked it up by digest
+        self._writer, self._member, self._descriptor = writer, member, member.descriptor
+        self._verifier = Verifier(member.descriptor)
+
+    @property
+    def position(self) -> int:
+        """Bytes written so far."""
+        return self._verifier.position
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take the next bytes of the blob."""
+        start = self._verifier.position
+        self._verifier.update(data)
+        self._writer._write(self._member.offset + start, data)  # noqa: SLF001 - writer and sink are one thing in two parts
+
+    def restart(self) -> None:
+        """Begin the blob anew."""
+        self._verifier = Verifier(self._descriptor)
+
+    def __enter__(self) -> Self:
+        self._writer._enter_sink()  # noqa: SLF001
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if error is None:
+                self._verifier.finish()
+                self._writer._committed(self._member)  # noqa: SLF001
+        finally:
+            self._writer._leave_sink()  # noqa: SLF001
