@@ -66,9 +66,8 @@ def test_the_server_knows_only_its_pages_and_is_gone_afterwards() -> None:
             assert (head.headers["Content-Length"], head.content) == ("5", b"")
             assert session.get(f"http://{host}/a.test/other", timeout=10).status_code == 404
             assert session.post(f"http://{host}/a.test/page", timeout=10).status_code == 501
-    with requests.Session() as session, pytest.raises(requests.ConnectionError):
-        session.trust_env = False
-        session.get(f"http://{host}/a.test/page", timeout=10)
+        with pytest.raises(requests.ConnectionError):
+            session.get(f"http://{host}/a.test/page", timeout=10)
 
 
 def test_the_hosts_of_the_pages_are_the_hosts_that_the_manifest_replaces() -> None:
