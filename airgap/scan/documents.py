@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ class Document:
     """
 
     template: str
-    object: dict[str, Json]
+    object: dict[str, Json] = field(repr=False)
 
     @property
     def kind(self) -> str:

@@ -3,22 +3,19 @@
 Helm reads through sigs.k8s.io/yaml (YAML 1.1 words, YAML 1.2 octals, then JSON); every rule of ``plain_scalar`` was looked up
 by giving the text to helm 4.3.1 (``tests/unit/test_values_helm.py`` does it again). Stricter than Helm on purpose: a key that
 stands twice, tags, and aliases that blow up are refused, because what two readers read differently must not cross the gap.
-
-The compiled loader is used where PyYAML has it (five times as fast), the pure one elsewhere; both end in the same builder.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from airgap.errors import ConfigurationError
+from airgap.values.loading import MAP, PLAIN, SEQ, STR, compose
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airgap.values.paths import Json
 
 DEPTH_LIMIT = 128
@@ -27,25 +24,17 @@ DEPTH_LIMIT = 128
 ALIAS_LIMIT = 100_000
 """Nodes that aliases may add to a text (alias bombs: faults-habits-libraries.md F53). Every other node needs a character."""
 
-_STR = "tag:yaml.org,2002:str"
 _INT = "tag:yaml.org,2002:int"
 _FLOAT = "tag:yaml.org,2002:float"
 _BOOL = "tag:yaml.org,2002:bool"
 _NULL = "tag:yaml.org,2002:null"
-_MAP = "tag:yaml.org,2002:map"
-_SEQ = "tag:yaml.org,2002:seq"
-_PLAIN = "plain"
 
 _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"), True),
     **dict.fromkeys(("n", "N", "no", "No", "NO", "off", "Off", "OFF", "false", "False", "FALSE"), False),
 }
-_NOT_JSON = frozenset(
-    sign + word
-    for word, signs in {".inf": ("", "+", "-"), ".Inf": ("", "+", "-"), ".INF": ("", "+", "-"), ".nan": ("",)}.items()
-    for sign in signs
-) | {".NaN", ".NAN"}
+_NOT_JSON = frozenset(sign + word for word in (".inf", ".Inf", ".INF") for sign in ("", "+", "-")) | {".nan", ".NaN", ".NAN"}
 _INTEGER = re.compile(r"[-+]?(?:0[xX](?P<hex>[0-9a-fA-F]+)|0[bB](?P<bin>[01]+)|0[oO]?(?P<oct>[0-7]+)|(?P<dec>0|[1-9][0-9]*))")
 _REAL = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _POINT_FIRST = re.compile(r"\.[0-9]+(?:_[0-9]+)*(?:[eE][-+]?[0-9]+(?:_[0-9]+)*)?")
@@ -81,7 +70,7 @@ def _integer(bare: str) -> int | None:
         return None
     group = str(match.lastgroup)
     number = int(match[group], _BASES[group]) * (-1 if bare[0] == "-" else 1)
-    return number if _INT64 <= number < _UINT64 and (number < -_INT64 or bare[0] != "+") else None
+    return number if _INT64 <= number < _UINT64 else None
 
 
 def _real(bare: str) -> float | None:
@@ -108,7 +97,7 @@ def load_yaml_all(text: str | bytes, where: str, *, duplicates: bool = False, li
     source = _text(text, where)
     builder = _Builder(where, len(source) + ALIAS_LIMIT, duplicates, line)
     try:
-        return [builder.build(node) for node in _compose(source)]
+        return [builder.build(node) for node in compose(source)]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1 + line}" if mark else ""
@@ -120,12 +109,13 @@ def load_yaml_all(text: str | bytes, where: str, *, duplicates: bool = False, li
 
 
 def _text(text: str | bytes, where: str) -> str:
-    if isinstance(text, str):
-        return text.removeprefix("\ufeff")
     try:
-        return text.decode("utf-8-sig")
+        source = (text if isinstance(text, str) else text.decode()).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{where}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
+    if "\ufeff" in source:
+        raise ConfigurationError(f"{where}: holds a byte order mark (U+FEFF) that does not stand at its start")
+    return source
 
 
 def _sentence(error: yaml.MarkedYAMLError) -> str:
@@ -139,21 +129,6 @@ def _hint(error: yaml.MarkedYAMLError) -> str:
 def _code(error: yaml.reader.ReaderError) -> str:
     character = error.character
     return f"U+{ord(character) if isinstance(character, str) else int(character):04X}"
-
-
-def _resolve(_self: object, kind: type, _value: str, implicit: tuple[bool, bool]) -> str:
-    """Leave plain scalars to ``plain_scalar``: takes the place of PyYAML's own table of YAML 1.1 patterns."""
-    if kind is yaml.ScalarNode:
-        return _PLAIN if implicit[0] else _STR
-    return _MAP if kind is yaml.MappingNode else _SEQ
-
-
-_PureLoader: Any = type("_PureLoader", (yaml.SafeLoader,), {"resolve": _resolve})
-_FastLoader: Any = type("_FastLoader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {"resolve": _resolve})
-
-
-def _compose(source: str, loader: Any = None) -> Iterator[yaml.Node]:
-    return yaml.compose_all(source, Loader=loader or _FastLoader)
 
 
 class _Builder:
@@ -175,16 +150,16 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node)
         if isinstance(node, yaml.SequenceNode):
-            self.expect_tag(node, _SEQ)
+            self.expect_tag(node, SEQ)
             return [self.build(item, depth + 1) for item in node.value]
-        self.expect_tag(node, _MAP)
+        self.expect_tag(node, MAP)
         return self.mapping(node, depth)
 
     def mapping(self, node: yaml.Node, depth: int) -> dict[str, Json]:
         out: dict[str, Json] = {}
         written: set[str] = set()
         for key_node, value_node in node.value:
-            if key_node.tag == _PLAIN and key_node.value == "<<":
+            if key_node.tag == PLAIN and key_node.value == "<<":
                 self.merge(out, value_node, depth)
                 continue
             key = self.key(key_node)
@@ -215,14 +190,14 @@ class _Builder:
 
     def scalar(self, node: yaml.ScalarNode) -> bool | int | float | str | None:
         text = str(node.value)
-        if node.tag == _STR:
+        if node.tag == STR:
             return text
         try:
             value = plain_scalar(text)
         except ValueError as error:
             raise self.refuse(node, f"{text} is a number that JSON (and so Helm) does not have") from error
         kinds: dict[str, type | tuple[type, ...]] = {_INT: int, _FLOAT: (int, float), _BOOL: bool, _NULL: type(None)}
-        if node.tag == _PLAIN or isinstance(value, kinds.get(node.tag, ())):
+        if node.tag == PLAIN or isinstance(value, kinds.get(node.tag, ())):
             return value
         raise self.refuse(node, f"{text[:40]!r} with the tag {node.tag} is not taken; write plain YAML")
 
