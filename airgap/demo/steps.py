@@ -39,7 +39,7 @@ class Step:
 
 def store(folder: str, host: str, *, inside: bool) -> Step:
     """Return the registry that listens on ``host`` and keeps what is pushed in ``folder``."""
-    return Step("A registry, where a site has none", ("serve", "--store", folder, "--listen", host), inside=inside)
+    return Step("A registry, where a site has none", ("serve", "--store", folder, "--address", host), inside=inside)
 
 
 def outside() -> tuple[Step, ...]:
