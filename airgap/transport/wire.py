@@ -1,0 +1,110 @@
+"""The requests adapter: our own TLS context, no certifi, no environment, large blocks.
+
+Traps of requests that decide this (faults 4.2, each was run): netrc replaces headers and follows redirects, environment CAs
+win over the caller's, gzip is undone silently. A Session is therefore not used at all: an adapter sends one prepared request
+and returns raw bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
+    from airgap.transport.body import Body
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for a connection to come about (faults F34: a black hole is not waited for)."""
+READ_TIMEOUT = 60.0
+"""Seconds without one byte before a read is given up (the default of docker's and Go's registry clients is 30 to 60)."""
+SEND_TIMEOUT = 60.0
+"""Seconds in which one block must be taken: with SEND_BLOCK a floor of 4 KiB/s."""
+SEND_BLOCK = 256 * 1024
+"""Bytes read from a body and sent at once; urllib3's 16 KiB cost a third of the speed on loopback (ours)."""
+
+
+class _Sending:
+    """Gives sending a time limit of its own: urllib3 keeps the one for connecting on a fresh socket."""
+
+    sock: Any
+
+    def connect(self) -> None:
+        """Connect, then allow each block its time."""
+        super().connect()  # type: ignore[misc]  # mixed into connections, which have it
+        if self.sock is not None:
+            self.sock.settimeout(SEND_TIMEOUT)
+
+
+class _PlainConnection(_Sending, HTTPConnection):
+    pass
+
+
+class _TLSConnection(_Sending, HTTPSConnection):
+    pass
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+class Wire(HTTPAdapter):
+    """Sends requests over pooled connections whose TLS is ``context``; at most ``connections`` are kept per host."""
+
+    def __init__(self, context: ssl.SSLContext, connections: int) -> None:
+        self._context = context
+        super().__init__(pool_connections=connections, pool_maxsize=connections, max_retries=0)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
+        """Make the pools (called by the base class)."""
+        super().init_poolmanager(  # type: ignore[no-untyped-call]
+            connections, maxsize, block, ssl_context=self._context, blocksize=SEND_BLOCK, **kwargs
+        )
+        _use_our_pools(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Return the pools for one proxy; a proxy that speaks TLS is checked like the host."""
+        manager = super().proxy_manager_for(
+            proxy, ssl_context=self._context, proxy_ssl_context=self._context, blocksize=SEND_BLOCK, **kwargs
+        )
+        _use_our_pools(manager)
+        return manager
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
+        """Name the pool by scheme, host and port only: TLS is the context's (requests would put in certifi)."""
+        parts = urlsplit(request.url)
+        return {"scheme": parts.scheme, "host": parts.hostname, "port": parts.port}, {}
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Leave the connection alone: checking is the context's."""
+
+    def exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None, proxy: str, read_timeout: float
+    ) -> requests.Response:
+        """Send one request and return its response, the body unread; raises what requests and urllib3 raise."""
+        prepared = requests.PreparedRequest()
+        prepared.method, prepared.url = method, url
+        prepared.headers = CaseInsensitiveDict(headers)
+        prepared.body = body  # type: ignore[assignment]  # urllib3 takes anything that can be read
+        if body is not None:
+            prepared.headers["Content-Length"] = str(len(body))
+        elif method in {"POST", "PUT", "PATCH"}:
+            prepared.headers["Content-Length"] = "0"
+        proxies = {urlsplit(url).scheme: proxy} if proxy else None
+        return self.send(prepared, stream=True, timeout=(CONNECT_TIMEOUT, read_timeout), proxies=proxies)
+
+
+def _use_our_pools(manager: Any) -> None:
+    manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TLSPool}
