@@ -39,21 +39,8 @@ def test_real_registries_take_every_image_and_skopeo_copies_them_all(
             tag = next(put for put in upload.manifests if not put.locator.startswith("sha256"))
             source = f"docker://{registry.host}/{upload.registry}/{upload.repository}:{tag.locator}"
             folder = tmp_path / f"copy-{number}"
-            subprocess.run(
-                [
-                    skopeo,
-                    "copy",
-                    "--insecure-policy",
-                    "--all",
-                    "--preserve-digests",
-                    "--src-tls-verify=false",
-                    source,
-                    f"dir:{folder}",
-                ],
-                check=True,
-                capture_output=True,
-                timeout=60,
-            )
+            copy = ["copy", "--insecure-policy", "--all", "--preserve-digests", "--src-tls-verify=false"]
+            subprocess.run([skopeo, *copy, source, f"dir:{folder}"], check=True, capture_output=True, timeout=60)
             assert (folder / "manifest.json").read_bytes() == tag.raw
 
 
