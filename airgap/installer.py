@@ -40,7 +40,7 @@ PACKAGES = {
     "yaml": "PyYAML",
     "tqdm": "tqdm",
 }
-"""What the receiving side imports, and the distribution it comes from (yaml and charset_normalizer work without compiled parts)."""
+"""What the receiving side imports, and the distribution it comes from (none of it needs its compiled parts)."""
 
 MAIN = b"""\
 import sys

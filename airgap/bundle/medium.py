@@ -7,17 +7,20 @@ opened is the file that is read, whatever happens to its name meanwhile.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
 
 from airgap.errors import BundleError, DiskError
 from airgap.transport.body import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CHUNK = 1024 * 1024
 """Bytes read or written at once: large enough for the disk's speed, small enough that memory stays flat."""
+
+
+OnRead: TypeAlias = "Callable[[int], None]"
 
 
 class Medium(Protocol):
@@ -29,8 +32,8 @@ class Medium(Protocol):
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill ``buffer`` from ``offset``; return how many bytes there were (fewer only at the end). Raises DiskError."""
 
-    def window(self, offset: int, size: int) -> Window:
-        """Return a request body over a part of the bundle, with a position of its own."""
+    def window(self, offset: int, size: int, on_read: OnRead | None = None) -> Window:
+        """Return a request body over a part of the bundle, with its own position; ``on_read`` hears of each read's size."""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -66,13 +69,27 @@ class FileMedium:
             ) from error
         return filled
 
-    def window(self, offset: int, size: int) -> Window:
+    def window(self, offset: int, size: int, on_read: OnRead | None = None) -> Window:
         """Return a request body over a part of the file (read with pread: the one descriptor serves all threads)."""
-        return Window(self._file, offset, size)
+        return _HeardWindow(self._file, offset, size, on_read) if on_read else Window(self._file, offset, size)
 
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
+
+
+class _HeardWindow(Window):
+    """A window that tells how much was read: for progress, and to stop an upload (``on_read`` may raise)."""
+
+    def __init__(self, source: BinaryIO, offset: int, size: int, on_read: OnRead) -> None:
+        super().__init__(source, offset, size)
+        self._on_read = on_read
+
+    def read(self, size: int = -1, /) -> bytes:
+        """See Window."""
+        data = super().read(size)
+        self._on_read(len(data))
+        return data
 
 
 def read(medium: Medium, offset: int, size: int) -> bytes:

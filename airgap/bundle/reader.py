@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from airgap.bundle.medium import OnRead
     from airgap.transport.body import Window
 
 LOCK_LIMIT = 256 * 1024 * 1024
@@ -115,11 +116,11 @@ class BundleReader:
         left = member.size - offset if size is None else min(size, member.size - offset)
         return (bytes(chunk) for chunk in chunks(self._medium, member.offset + offset, left))
 
-    def window(self, descriptor: Descriptor, offset: int = 0) -> Window:
-        """Return a blob from ``offset`` on as a request body that reads the bundle directly."""
+    def window(self, descriptor: Descriptor, offset: int = 0, on_read: OnRead | None = None) -> Window:
+        """Return a blob from ``offset`` as a request body that reads the bundle directly (``on_read``: see Medium)."""
         member = self._member(descriptor)
         start = min(max(offset, 0), member.size)
-        return self._medium.window(member.offset + start, member.size - start)
+        return self._medium.window(member.offset + start, member.size - start, on_read)
 
     def check_structure(self) -> None:
         """Raise BundleError for the first thing in which the file's structure is not what the lock says."""

@@ -307,6 +307,10 @@ class Sink:
         self._verifier.update(data)
         self._writer._write(self._member.offset + start, data)  # noqa: SLF001 - writer and sink are one thing in two parts
 
+    def verify(self) -> None:
+        """Raise IntegrityError unless the blob is whole and right; a clean exit does the same."""
+        self._verifier.finish()
+
     def restart(self) -> None:
         """Begin the blob anew."""
         self._verifier = Verifier(self._descriptor)

@@ -1,0 +1,62 @@
+"""What a push did, or would do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airgap.oci import Digest
+    from airgap.plan import Plan
+    from airgap.ref import Location, Reference
+
+RECEIPT_KIND = "PushReceipt"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Landed:
+    """One image, chart or referrer that is in the registry now: what it is, where it lies, and what happened to it.
+
+    ``note``: pushed | already there | moved from <digest> | would be pushed.
+    """
+
+    what: str
+    reference: Reference
+    digest: Digest
+    note: str
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """Counts are of blobs and manifests per repository; sizes in bytes. ``plan`` is what was (or, dry, would be) done."""
+
+    bundle: Digest
+    location: Location
+    plan: Plan = field(repr=False)
+    landed: tuple[Landed, ...] = field(repr=False)
+    sent: int = 0
+    sent_size: int = 0
+    mounted: int = 0
+    skipped: int = 0
+    warnings: tuple[str, ...] = ()
+    dry_run: bool = False
+
+    @property
+    def tags(self) -> tuple[Reference, ...]:
+        """Every name that the registry answers to now."""
+        return tuple(item.reference for item in self.landed if item.reference.tag)
+
+    def receipt(self) -> dict[str, Any]:
+        """Return the receipt: every digest that is now in the registry, with its name there."""
+        return {
+            "kind": RECEIPT_KIND,
+            "schemaVersion": SCHEMA_VERSION,
+            "bundle": str(self.bundle),
+            "registry": str(self.location),
+            "items": [
+                {"what": item.what, "reference": str(item.reference), "digest": str(item.digest), "note": item.note}
+                for item in self.landed
+            ],
+            "warnings": list(self.warnings),
+        }

@@ -1,0 +1,121 @@
+"""Survey: what the target registry holds already, and which repositories it would not take anything in.
+
+Invariants: nothing is written (a probe opens an upload session and cancels it). One HEAD per tag; only where the tag does not
+point to the right digest yet, one HEAD per manifest and blob of that image and repository. Decisions are left to ``plan``.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airgap.errors import NotFoundError, RegistryError, UnauthorizedError
+from airgap.plan import Inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from airgap.bundle.crew import Crew
+    from airgap.oci import Descriptor, Digest
+    from airgap.plan import Plan, Wanted
+    from airgap.progress import Progress
+    from airgap.registry import Registry
+
+POLICY = 412
+"""Harbor answers so to HEAD and GET of what its scanner dislikes: it is there, but unreadable (cases.md P2)."""
+
+RECIPES = (
+    (".dkr.ecr.", "aws ecr create-repository --repository-name {repository}"),
+    ("", "create {project} (Harbor: a project; Artifactory and Nexus: a repository key; GitLab: a project)"),
+)
+"""How a missing repository is made, by a part of the registry's host name (cases.md P8, P17)."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found, and the tags whose image the registry hides by policy."""
+
+    inventory: Inventory
+    hidden: tuple[str, ...]
+
+
+def survey(registry: Registry, want: Sequence[Wanted], crew: Crew, progress: Progress) -> Survey:
+    """Ask the registry what it holds of ``want``."""
+    look = _Look(registry)
+    tags = {(item.repository, item.tag): None for item in want if item.tag}
+    progress.begin("look at the tags", len(tags))
+    crew.run(tags, lambda key: look.tag(*key))
+    progress.end()
+    pairs: dict[tuple[str, Digest], Descriptor] = {}
+    for item in want:
+        if not item.tag or look.tags.get((item.repository, item.tag)) != item.tree.root.digest:
+            pairs |= {(item.repository, it.digest): it for it in (*item.tree.manifests, *item.tree.blobs)}
+    progress.begin("look at what is there", len(pairs))
+    crew.run(pairs.items(), lambda pair: look.content(pair[0][0], pair[1]))
+    progress.end()
+    return Survey(Inventory(frozenset(look.found), look.tags), tuple(sorted(look.hidden)))
+
+
+class _Look:
+    """Collects answers from several threads."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._noting = threading.Lock()
+        self.tags: dict[tuple[str, str], Digest] = {}
+        self.found: set[tuple[str, Digest]] = set()
+        self.hidden: set[str] = set()
+
+    def tag(self, repository: str, tag: str) -> None:
+        there = self._head(repository, tag)
+        if there:
+            with self._noting:
+                self.tags[repository, tag] = there.digest
+
+    def content(self, repository: str, descriptor: Descriptor) -> None:
+        if descriptor.is_manifest or descriptor.is_index:
+            there = self._head(repository, str(descriptor.digest)) is not None
+        else:
+            there = self._registry.has_blob(repository, descriptor.digest)
+        if there:
+            with self._noting:
+                self.found.add((repository, descriptor.digest))
+
+    def _head(self, repository: str, locator: str) -> Descriptor | None:
+        try:
+            return self._registry.head_manifest(repository, locator)
+        except RegistryError as error:
+            if error.status != POLICY:
+                raise
+            with self._noting:
+                self.hidden.add(f"{repository}:{locator}")
+            return None
+
+
+def probe(registry: Registry, plan: Plan, inventory: Inventory, crew: Crew) -> None:
+    """Open and cancel an upload in each repository that nothing was found in; raise once for all that refuse (cases.md P8)."""
+    known = {repository for repository, _ in inventory.blobs} | {repository for repository, _ in inventory.tags}
+    refused: dict[str, NotFoundError | UnauthorizedError] = {}
+
+    def ask(repository: str) -> None:
+        try:
+            registry.probe_repository(repository)
+        except (NotFoundError, UnauthorizedError) as error:
+            refused[repository] = error
+
+    crew.run((repository for repository in plan.repositories if repository not in known), ask)
+    if not refused:
+        return
+    first = refused[min(refused)]
+    raise type(first)(
+        f"{len(refused)} of {len(plan.repositories)} repositories cannot be written to, and nothing was sent: "
+        f"{', '.join(sorted(refused))} ({first.message})",
+        hint=_recipe(registry.host, sorted(refused)) if isinstance(first, NotFoundError) else first.hint,
+    )
+
+
+def _recipe(host: str, repositories: Iterable[str]) -> str:
+    recipe = next(text for part, text in RECIPES if part in host)
+    told = {recipe.format(repository=repository, project=repository.partition("/")[0]): None for repository in repositories}
+    return "; ".join(told)
