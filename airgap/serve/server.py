@@ -286,6 +286,7 @@ def _releases(bundle: BundleReader) -> dict[str, bytes]:
             raw = bundle.read(artifact.content)
             found.setdefault(LATEST, raw)
             found[artifact.version or LATEST] = raw
+            found.setdefault(str(bundle.lock.channel.get("release") or LATEST), raw)
     return found
 
 

@@ -187,7 +187,7 @@ class Writing:
         if absent:
             names = ", ".join(str(descriptor.digest) for descriptor in absent[:5])
             message = f"{len(absent)} parts of the manifest are not in {repository}: {names}"
-            raise RefusalError(HTTPStatus.NOT_FOUND, "MANIFEST_BLOB_UNKNOWN", message)
+            raise RefusalError(HTTPStatus.BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", message)
 
     def _holds(self, repository: str, digest: Digest) -> bool:
         return self._store.blob(repository, digest) is not None or self._adopted(repository, digest, repository)
