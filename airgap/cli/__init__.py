@@ -9,6 +9,7 @@ connected side needs. This is the only layer with click, colours and tqdm.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import signal
@@ -61,6 +62,13 @@ class _Verbs(click.Group):
             raise TypeError(cmd_name)
         return command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest verb when there is none of this name."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            ctx.fail(f"no such command {args[0]!r}" + (f"; did you mean {close[0]}?" if close else "; see airgap --help"))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs in the order of the job, without importing any."""
         del ctx
@@ -71,7 +79,7 @@ class _Verbs(click.Group):
 @click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AIRGAP"})
 @click.version_option(__version__, prog_name="airgap")
 def cli() -> None:
-    """Carry the Weights & Biases Kubernetes Operator across an air gap, and prove that nothing points outside.
+    r"""Carry the Weights & Biases Kubernetes Operator across an air gap, and prove that nothing points outside.
 
     \b
     connected:     airgap mirror wandb.tar

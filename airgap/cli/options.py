@@ -56,7 +56,9 @@ def common(command: Command) -> Command:
 def output(command: Command) -> Command:
     """Add -o/--output."""
     kinds = click.Choice(["table", "json", "yaml", "name"])
-    return click.option("-o", "--output", "output_format", type=kinds, default="table", help="Form of the data on stdout.")(command)
+    return click.option("-o", "--output", "output_format", type=kinds, default="table", help="Form of the data on stdout.")(
+        command
+    )
 
 
 def jobs(command: Command) -> Command:

@@ -1,0 +1,76 @@
+"""``airgap push``: a bundle into the private registry, straight from the tar."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from airgap import push as stage
+from airgap.bundle import BundleReader
+from airgap.cli import options
+from airgap.cli.output import emit, table
+from airgap.cli.progress import human
+from airgap.registry import Registry
+
+if TYPE_CHECKING:
+    from airgap.push import PushResult
+
+
+@click.command(
+    "push",
+    epilog="""\b
+Examples:
+  airgap push wandb.tar --registry reg.lan:5000/mirror
+  python3 wandb.tar push wandb.tar --registry harbor.lan/wandb --ca-file ca.pem --dry-run
+  cat password | airgap push wandb.tar --registry reg.lan --username robot --password-stdin""",
+)
+@click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@options.registry
+@options.jobs
+@click.option("--dry-run", is_flag=True, help="Ask the registry what is missing, list it, send nothing.")
+@click.option("--include-foreign", is_flag=True, help="Push layers that their publisher wants fetched from elsewhere.")
+@click.option("--receipt", type=click.Path(dir_okay=False, path_type=Path), help="Write what is in the registry now, as JSON.")
+@options.output
+@options.common
+def command(
+    *, bundle: Path, jobs: int, dry_run: bool, include_foreign: bool, receipt: Path | None, output_format: str, **flags: Any
+) -> None:
+    """Push BUNDLE to --registry, with children before parents and tags last; what is there already is not sent again."""
+    progress = options.progress(flags)
+    target = options.target(flags)
+    with BundleReader.open(bundle) as reader:
+        registry = Registry(target.client, target.location.registry)
+        result = stage.push(
+            reader,
+            registry,
+            target.location,
+            jobs=jobs,
+            progress=progress,
+            dry_run=dry_run,
+            include_foreign=include_foreign,
+        )
+    for warning in result.warnings:
+        progress.warn(warning)
+    if receipt and not dry_run:
+        receipt.write_text(json.dumps(result.receipt(), indent=2, sort_keys=True) + "\n")
+    emit(output_format, data=_data(result), table=_table(result), names=[str(item.reference) for item in result.landed])
+
+
+def _data(result: PushResult) -> dict[str, Any]:
+    counts = {"sent": result.sent, "sentBytes": result.sent_size, "mounted": result.mounted, "skipped": result.skipped}
+    left = {"blobs": len(result.plan.blobs), "manifests": len(result.plan.manifests), "bytes": result.plan.size}
+    return {**result.receipt(), **counts, "dryRun": result.dry_run, "plan": left}
+
+
+def _table(result: PushResult) -> str:
+    rows = [(str(item.reference), item.digest.short, item.note) for item in result.landed]
+    if result.dry_run:
+        told = (
+            f"would send {len(result.plan.blobs) + len(result.plan.manifests)} blobs and manifests, {human(result.plan.size)}"
+        )
+    else:
+        told = f"sent {result.sent} ({human(result.sent_size)}), mounted {result.mounted}, already there {result.skipped}"
+    return f"{table(('REFERENCE', 'DIGEST', 'WHAT HAPPENED'), rows)}\n\n{result.location}: {told}"
