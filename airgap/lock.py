@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airgap.errors import ConfigurationError, IntegrityError
+from airgap.errors import AirgapError, ConfigurationError
 from airgap.oci import Descriptor, Digest, Platform, canonical_json
 from airgap.ref import Reference
 
@@ -156,27 +156,27 @@ class Lock:
     @classmethod
     def from_bytes(cls, data: bytes, where: str = "airgap.lock") -> Lock:
         """Parse a lock; ``where`` names it in the ConfigurationError."""
+        hint = "write a new one with airgap plan"
         try:
             document = json.loads(data)
-            if document.get("kind") != KIND or document.get("schemaVersion") != SCHEMA_VERSION:
-                raise ConfigurationError(
-                    f"{where}: not a {KIND} of schema version {SCHEMA_VERSION} but "
-                    f"{document.get('kind')!r} {document.get('schemaVersion')!r}",
-                    hint="write a new one with airgap plan",
-                )
-            return cls(
-                name=document["name"],
-                platforms=tuple(Platform.parse(platform) for platform in document["platforms"]),
-                images=tuple(_image(image) for image in document["images"]),
-                artifacts=tuple(_artifact(artifact) for artifact in document["artifacts"]),
-                channel=document.get("channel") or {},
-                features=tuple(document.get("features") or ()),
-                generator=document.get("generator") or "",
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, IntegrityError) as error:
-            raise ConfigurationError(
-                f"{where}: not a readable lock ({type(error).__name__}: {error})", hint="write a new one with airgap plan"
-            ) from error
+            if document.get("kind") == KIND and document.get("schemaVersion") == SCHEMA_VERSION:
+                return cls._read(document)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, AirgapError) as error:
+            raise ConfigurationError(f"{where}: not a readable lock ({type(error).__name__}: {error})", hint=hint) from error
+        found = f"{document.get('kind')!r} {document.get('schemaVersion')!r}"
+        raise ConfigurationError(f"{where}: not a {KIND} of schema version {SCHEMA_VERSION} but {found}", hint=hint)
+
+    @classmethod
+    def _read(cls, document: Mapping[str, Any]) -> Lock:
+        return cls(
+            name=document["name"],
+            platforms=tuple(Platform.parse(platform) for platform in document["platforms"]),
+            images=tuple(_image(image) for image in document["images"]),
+            artifacts=tuple(_artifact(artifact) for artifact in document["artifacts"]),
+            channel=document.get("channel") or {},
+            features=tuple(document.get("features") or ()),
+            generator=document.get("generator") or "",
+        )
 
     def to_bytes(self) -> bytes:
         """Return the lock as canonical JSON; images and artifacts sorted by name."""
@@ -186,7 +186,7 @@ class Lock:
             "name": self.name,
             "platforms": [str(platform) for platform in self.platforms],
             "images": [_image_json(image) for image in sorted(self.images, key=lambda image: str(image.reference))],
-            "artifacts": [_artifact_json(it) for it in sorted(self.artifacts, key=lambda it: (it.kind, it.name, it.version))],
+            "artifacts": [_artifact_json(it) for it in sorted(self.artifacts, key=_artifact_order)],
             "channel": dict(self.channel),
             "features": sorted(self.features),
             "generator": self.generator,
@@ -298,6 +298,10 @@ def _artifact(data: Mapping[str, Any]) -> LockedArtifact:
         platform=Platform.parse(data["platform"]) if data.get("platform") else None,
         annotations=data.get("annotations") or {},
     )
+
+
+def _artifact_order(artifact: LockedArtifact) -> tuple[str, str, str, str]:
+    return artifact.kind, artifact.name, artifact.version, str(artifact.platform or "")
 
 
 def _artifact_json(artifact: LockedArtifact) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
 
 from airgap.errors import ConfigurationError, IntegrityError
 from airgap.oci import Digest
@@ -29,7 +30,7 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
-_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9a-f:.]+\])(?::[0-9]{{1,5}})?")
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?P<ipv6>[0-9a-f:.]+)\])(?P<port>:[0-9]{{1,5}})?")
 _SCHEMES = ("docker://", "oci://")
 _PORT_LIMIT = 65535
 
@@ -102,9 +103,9 @@ class Location:
         """Parse ``REGISTRY[/PREFIX]``; a trailing slash is dropped; raises ConfigurationError (cases.md R13, R4)."""
         bare = _without_scheme(text)
         bare = bare.removesuffix("/")
-        registry, _, prefix = bare.partition("/")
+        registry, slash, prefix = bare.partition("/")
         host = _checked_host(registry, text)
-        if prefix:
+        if slash:
             _check_repository(prefix, host, text)
         return cls(host, prefix)
 
@@ -115,10 +116,11 @@ class Location:
     def relocate(self, reference: Reference) -> Reference:
         """Return where ``reference`` lies inside; tag and digest are kept.
 
-        A port in the source host would be no legal path component: its colon becomes an underscore.
+        What would be no legal path component is written otherwise: the colon of a port as an underscore, an IPv6 address in
+        full with hyphens.
         """
-        host = reference.registry.replace("[", "").replace("]", "").replace(":", "_")
-        return replace(reference, registry=self.registry, repository=self.repository(f"{host}/{reference.repository}"))
+        repository = self.repository(f"{_host_component(reference.registry)}/{reference.repository}")
+        return replace(reference, registry=self.registry, repository=repository)
 
     def holds(self, reference: Reference) -> bool:
         """Whether ``reference`` lies in this registry and under this prefix."""
@@ -173,12 +175,29 @@ def _host_and_path(name: str) -> tuple[str, str]:
 def _checked_host(host: str, text: str) -> str:
     """Return the host in lower case (hosts are case-insensitive), or say what is wrong with it."""
     lower = host.lower()
-    if not _HOST.fullmatch(lower):
+    match = _HOST.fullmatch(lower)
+    if not match or (match["ipv6"] and not _is_ipv6(match["ipv6"])):
         raise ConfigurationError(f"{text!r}: {host!r} is not a host name with an optional port")
-    port = lower.rpartition(":")[2] if ":" in lower.rpartition("]")[2] else "0"
+    port = (match["port"] or ":0")[1:]
     if int(port) > _PORT_LIMIT:
         raise ConfigurationError(f"{text!r}: port {port} is larger than {_PORT_LIMIT}")
     return lower
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _host_component(host: str) -> str:
+    """Return a registry's host as one path component, different for different hosts."""
+    address, bracket, port = host.removeprefix("[").partition("]")
+    if bracket:
+        host = IPv6Address(address).exploded.replace(":", "-") + port
+    return host.replace(":", "_")
 
 
 def _check_repository(repository: str, registry: str, text: str) -> None:
