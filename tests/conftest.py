@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
-pytest_plugins = ("tests.world.fixtures",)
+pytest_plugins = ("tests.world.fixtures", "tests.world.engine")
 
 ALLOWED_SKIPS = {
     r"\.\./shared is not beside this checkout": "data of other projects that is not copied into this one",
@@ -37,6 +37,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SKIPS] = Counter()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # One Docker engine a machine, so one worker for all of its tests (pytest --dist loadgroup).
+    for item in items:
+        if item.get_closest_marker("docker"):
+            item.add_marker(pytest.mark.xdist_group("docker"))
 
 
 class Listener:
