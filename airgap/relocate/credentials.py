@@ -62,7 +62,9 @@ MOVES: tuple[Move, ...] = (
         "global.mysql.passwordSecret.name",
         ("global.mysql.password", "global.mysql.passwordSecret.passwordKey", "MYSQL_PASSWORD"),
     ),
-    _move("redis", "global.redis.secret.secretName", ("global.redis.password", "global.redis.secret.secretKey", "REDIS_PASSWORD")),
+    _move(
+        "redis", "global.redis.secret.secretName", ("global.redis.password", "global.redis.secret.secretKey", "REDIS_PASSWORD")
+    ),
     _move(
         "bucket",
         "global.bucket.secret.secretName",
@@ -75,7 +77,9 @@ MOVES: tuple[Move, ...] = (
         ("global.clickhouse.password", "global.clickhouse.passwordSecret.passwordKey", "CLICKHOUSE_PASSWORD"),
     ),
     _move(
-        "oidc", "global.auth.oidc.oidcSecret.name", ("global.auth.oidc.secret", "global.auth.oidc.oidcSecret.secretKey", "OIDC_SECRET")
+        "oidc",
+        "global.auth.oidc.oidcSecret.name",
+        ("global.auth.oidc.secret", "global.auth.oidc.oidcSecret.secretKey", "OIDC_SECRET"),
     ),
     Move("smtp", (Item(_path("global.email.smtp.password"), (), "SMTP_PASSWORD"),)),
 )
@@ -150,7 +154,12 @@ class _Trial:
         own = {f"{self.prefix}-{move.suffix}": _data(self.values, self.computed, move) for move in moves}
         for change in self.before.differences(after):
             is_reference = _is_reference(change.path)
-            if change.document.kind == "Secret" or change.metadata == "annotations" or change.place in self.noise or is_reference:
+            if (
+                change.document.kind == "Secret"
+                or change.metadata == "annotations"
+                or change.place in self.noise
+                or is_reference
+            ):
                 continue
             return f"{change.document.label} {format_path(change.path)} would change too"
         old, new = dict(_references(self.before)), dict(_references(after))

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from airgap.ref import Location, Reference
     from airgap.values import Json
 
-CONTAINERD, CONF, OPENSHIFT, RANCHER = "containerd", "registries.conf.d/airgap.conf", "openshift.yaml", "rancher/registries.yaml"
+CONTAINERD, CONF, OPENSHIFT, RANCHER = (
+    "containerd",
+    "registries.conf.d/airgap.conf",
+    "openshift.yaml",
+    "rancher/registries.yaml",
+)
 
 _TABLE = re.compile(r'^\[host\."(https?)://([^/"]+)(/v2/[^"]*)"\]$', re.MULTILINE)
 _REMAP = re.compile(r'^prefix = "([^"]+)"\nlocation = "([^"]+)"$', re.MULTILINE)

@@ -117,7 +117,9 @@ def attribute(renderer: Renderer, values: Values, base: Rendering, wanted: Seque
     """Find out which values make the references ``wanted`` of ``base``, the rendering of ``values``."""
     prober = _Prober(renderer, renderer.computed(values), values, base)
     first = prober.probe(prober.named(wanted), wanted)
-    globals_ = sorted({it.path for recipes in first.values() for _, r in recipes for it in r.candidates if it.path[0] == "global"})
+    globals_ = sorted(
+        {it.path for recipes in first.values() for _, r in recipes for it in r.candidates if it.path[0] == "global"}
+    )
     if not globals_:
         return prober.finish(first, wanted)
     bare = prober.without(globals_)

@@ -200,7 +200,9 @@ class _Rewriter:
         for unit in units:
             while unit.forms:
                 own = self._own(unit)
-                clash = [path for path, text in own.items() if settings.get(path, text) != text and path not in self.found.cleared]
+                clash = [
+                    path for path, text in own.items() if settings.get(path, text) != text and path not in self.found.cleared
+                ]
                 if not clash:
                     settings.update(own)
                     break
@@ -379,13 +381,16 @@ def _moved(shown: Json, spot: Spot, name: str) -> Reference | None:
 
 
 def _blamed(units: Sequence[_Unit], change: Difference) -> list[_Unit]:
-    """Return the units that a change comes from: whose digest or name it shows, else those in its subchart, else all."""
+    """Return the units that a change comes from: whose digest or name it shows, those in its subchart first; else all."""
     shown = str(change.new)
-    tests: tuple[Callable[[_Unit], bool], ...] = (
-        lambda unit: bool(unit.digest and unit.digest.hex[:UNIQUE] in shown) or unit.target.name in shown,
-        lambda unit: any(_folder(spot.place) == _folder((change.key, ())) for spot in unit.spots),
-        lambda _: True,
-    )
+
+    def is_shown(unit: _Unit) -> bool:
+        return bool(unit.digest and unit.digest.hex[:UNIQUE] in shown) or unit.target.name in shown
+
+    def is_near(unit: _Unit) -> bool:
+        return any(_folder(spot.place) == _folder((change.key, ())) for spot in unit.spots)
+
+    tests: tuple[Callable[[_Unit], bool], ...] = (lambda it: is_shown(it) and is_near(it), is_shown, is_near, lambda _: True)
     return next((found for test in tests if (found := [unit for unit in units if test(unit)])), [])
 
 

@@ -1,0 +1,359 @@
+"""Relocate: from a lock, two charts and the user's values to everything that is applied inside.
+
+::
+
+    relocation = relocate(lock, operator_chart=..., server_chart=..., spec=spec, user=user,
+                          location=Location.parse("reg.lan/team"), options=Options(), helm=helm)
+    relocation.write(Path("out"))
+
+Steps: merge the values as the operator will; refuse what it would choke on; rewrite the images of both charts by probing; move
+secrets into Secrets; choose how the chart reaches the operator; write the node mirrors for what no value moves.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airgap.errors import ConfigurationError
+from airgap.plan import CHARTS, chart_tag
+from airgap.pods import without_pull_secret
+from airgap.relocate import outputs
+from airgap.relocate.credentials import Separated, separate
+from airgap.relocate.mirrors import MirrorOptions, mirror_files
+from airgap.relocate.probe import Values, apply
+from airgap.relocate.rendering import Renderer
+from airgap.relocate.rewrite import Change, Rewrite, Unmoved, rewrite
+from airgap.tools import KUBE_VERSION
+from airgap.values import Layer, dump_yaml, format_path, get, operator_merge
+from airgap.wandb import (
+    API_VERSION,
+    CHANNEL_LAYER,
+    USER_LAYER,
+    CredentialSecret,
+    CustomResource,
+    LocalChart,
+    OciChart,
+    UserInput,
+    effective,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airgap.chart import Chart
+    from airgap.lock import Lock
+    from airgap.ref import Location
+    from airgap.tools import Helm
+    from airgap.values import Json, ValuePath
+    from airgap.wandb import ChartSource, Spec
+
+AUTO, CONFIGMAP, OCI = "auto", "configmap", "oci"
+
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the inside is laid out.
+
+    ``resource_name`` and ``resource_namespace`` count only where the user's own custom resource says nothing. ``pull_secret``
+    names the Secret with which images are pulled; with ``username`` it is made, without it must be there already; empty means
+    none. ``ca_certificates`` are PEM texts that the operator and the platform shall trust; ``node_ca_file`` is the CA's path
+    on the nodes, for the mirror files. ``chart_delivery``: auto | configmap | oci. ``operator_values`` are the user's own
+    for the operator chart.
+    """
+
+    operator_release: str = "operator"
+    operator_namespace: str = "wandb"
+    resource_name: str = "wandb"
+    resource_namespace: str = ""
+    pull_secret: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    ca_certificates: tuple[str, ...] = ()
+    node_ca_file: str = ""
+    chart_delivery: str = AUTO
+    plain_http: bool = False
+    kube_version: str = KUBE_VERSION
+    operator_values: Mapping[str, Json] = field(default_factory=dict, hash=False, repr=False)
+
+    @property
+    def pull_secret_name(self) -> str:
+        """The pull secret's name; credentials without a name get one."""
+        return self.pull_secret or ("airgap-registry" if self.username else "")
+
+
+@dataclass(frozen=True)
+class Relocation:
+    """Everything that is applied inside, and why. ``notes`` are things the user should know; nothing here is half."""
+
+    operator_values: Values = field(repr=False)
+    resource: CustomResource = field(repr=False)
+    secrets: tuple[dict[str, Json], ...] = field(repr=False)
+    others: tuple[dict[str, Json], ...] = field(repr=False)
+    chart_configmap: dict[str, Json] | None = field(repr=False)
+    mirrors: Mapping[str, str] = field(repr=False)
+    changes: tuple[Change, ...]
+    unmoved: tuple[Unmoved, ...]
+    notes: tuple[str, ...]
+    operator_release: str
+    operator_namespace: str
+    renders: int = 0
+
+    def files(self) -> dict[str, str]:
+        """Return the files of DIR: relative path to text."""
+        files = {
+            outputs.OPERATOR_VALUES: dump_yaml(
+                self.operator_values,
+                header=f"helm upgrade --install {self.operator_release} OPERATOR_CHART"
+                f" -n {self.operator_namespace} --create-namespace -f {outputs.OPERATOR_VALUES}",
+            ),
+            outputs.RESOURCE: dump_yaml(
+                self.resource.to_document(), header="kubectl apply --server-side -f this, after the operator is up"
+            ),
+            **{f"{outputs.MIRRORS}/{name}": text for name, text in self.mirrors.items()},
+        }
+        if self.secrets:
+            files[outputs.SECRETS] = outputs.dump_all(self.secrets, "Holds credentials: keep it out of version control.")
+        if self.others:
+            files["others.yaml"] = outputs.dump_all(self.others, "Other objects of the values files, as they were.")
+        if self.chart_configmap:
+            files[outputs.CHART] = outputs.dump_all(
+                [self.chart_configmap],
+                "kubectl apply --server-side -f this, before the custom resource: client-side apply copies the chart into an\n"
+                "annotation that is too small for it, and without the chart the operator waits an hour.",
+            )
+        return files
+
+    def write(self, directory: Path) -> list[str]:
+        """Write the files; return the names of those that changed. Raises DiskError."""
+        return outputs.write(self.files(), directory)
+
+
+def relocate(
+    lock: Lock,
+    *,
+    operator_chart: Chart,
+    server_chart: Chart,
+    spec: Spec | None,
+    user: UserInput,
+    location: Location,
+    options: Options,
+    helm: Helm,
+) -> Relocation:
+    """Return the relocation of a bundle to ``location``; nothing is written.
+
+    Raises ConfigurationError: values that the operator would choke on (kinds that differ, also from the chart's), a chart
+    that does not render, a delivery that cannot hold the chart.
+    """
+    resource = _resource(user, options)
+    merged = operator_merge([Layer(USER_LAYER, user.values), Layer(CHANNEL_LAYER, spec.values if spec else {})])
+    with tempfile.TemporaryDirectory(prefix="airgap-relocate-") as scratch:
+        operator, server = (
+            Renderer(helm, chart, chart.write(Path(scratch)), release, namespace, options.kube_version)
+            for chart, release, namespace in (
+                (operator_chart, options.operator_release, options.operator_namespace),
+                (server_chart, resource.name, resource.namespace),
+            )
+        )
+        for renderer, values, what in (
+            (server, merged.values, "values"),
+            (operator, dict(options.operator_values), "operator values"),
+        ):
+            check_kinds(values, renderer.computed({}), what, renderer.chart.label)
+        operator_values = _operator_values(operator_chart, options)
+        of_operator = rewrite(operator, operator_values, lock, location)
+        of_server, separated = _server(server, merged.values, lock, location, options, resource)
+        renders = operator.renders + server.renders
+    chart, configmap, note = _delivery(server_chart, location, options, get(of_operator.values, ("nameOverride",)), resource)
+    return Relocation(
+        operator_values=of_operator.values,
+        resource=CustomResource(
+            resource.name, resource.namespace, chart, separated.values, resource.labels, resource.annotations
+        ),
+        secrets=_secrets(options, resource, location, separated, user, chart),
+        others=tuple(document for document in user.others if document.get("kind") != "Secret"),
+        chart_configmap=configmap,
+        mirrors=mirror_files(
+            (it.reference for it in lock.images), location, MirrorOptions(options.plain_http, options.node_ca_file)
+        ),
+        changes=(*of_operator.changes, *of_server.changes, *_moves(server_chart.label, separated)),
+        unmoved=(*of_operator.unmoved, *of_server.unmoved),
+        notes=(*merged.warnings, *of_operator.notes, *of_server.notes, *separated.left, *note, *_pullless(of_server, options)),
+        operator_release=options.operator_release,
+        operator_namespace=options.operator_namespace,
+        renders=renders,
+    )
+
+
+def check_kinds(values: Json, defaults: Json, what: str, chart: str, path: ValuePath = ()) -> None:
+    """Refuse a scalar or list where the chart has a map, and a map where it has a list; raises ConfigurationError."""
+    if isinstance(values, dict) and isinstance(defaults, dict):
+        for key, value in values.items():
+            check_kinds(value, defaults.get(key), what, chart, (*path, key))
+        return
+    wrong = (isinstance(defaults, dict) and defaults and not isinstance(values, dict) and values is not None) or (
+        isinstance(defaults, list) and isinstance(values, dict)
+    )
+    if wrong:
+        given, needed = (
+            "a map" if isinstance(it, dict) else "a list" if isinstance(it, list) else "a text or number"
+            for it in (values, defaults)
+        )
+        raise ConfigurationError(
+            f"{what}: {format_path(path)} is {given}, but chart {chart} has {needed} there",
+            hint=f"write {format_path(path)} as {needed}",
+        )
+
+
+def _resource(user: UserInput, options: Options) -> CustomResource:
+    """Return the custom resource as the user named it, else as the options do, without its chart and values."""
+    given = user.resource
+    name = given.name if given else options.resource_name
+    namespace = (given.namespace if given else "") or options.resource_namespace or options.operator_namespace
+    return CustomResource(name, namespace, None, {}, given.labels if given else {}, given.annotations if given else {})
+
+
+def _operator_values(chart: Chart, options: Options) -> Values:
+    """Return the operator chart's values before its image is moved: the user's, air-gapped, with pull secret and CAs."""
+    values = dict(options.operator_values)
+    settings: dict[ValuePath, Json] = {("airgapped",): True}
+    if options.pull_secret_name:
+        settings["image", "pullSecrets"] = _added(get(values, ("image", "pullSecrets")), [options.pull_secret_name])
+    if options.ca_certificates:
+        settings[("customCACerts",)] = _added(get(values, ("customCACerts",)), _pems(options.ca_certificates))
+    for path in settings:
+        if get(chart.values, path) is None:
+            raise ConfigurationError(
+                f"chart {chart.label} has no value {format_path(path)}, so it is not W&B's operator (v1)"
+            )
+    return apply(values, values, settings)
+
+
+def _server(
+    server: Renderer, values: Values, lock: Lock, location: Location, options: Options, resource: CustomResource
+) -> tuple[Rewrite, Separated]:
+    """Rewrite the images of the server chart, then move secrets out of its values."""
+    extra: Values = {"global": {"operator": {"apiVersion": API_VERSION, "namespace": options.operator_namespace}}}
+    wanted = _with_certificates(values, options)
+    wanted = _with_pull_secret(server, wanted, options)
+    result = rewrite(server, effective(wanted, {}, {}, options.operator_namespace).values, lock, location)
+    final = apply(wanted, server.computed(effective(wanted, {}, {}, options.operator_namespace).values), result.settings)
+    return result, separate(server, final, f"{resource.name}-site", extra)
+
+
+def _with_certificates(values: Values, options: Options) -> Values:
+    if not options.ca_certificates:
+        return values
+    path = ("global", "customCACerts")
+    return apply(values, values, {path: _added(get(values, path), _pems(options.ca_certificates))})
+
+
+def _with_pull_secret(server: Renderer, values: Values, options: Options) -> Values:
+    """Name the pull secret globally, and by the subchart's own value for pods that the global does not reach."""
+    if not options.pull_secret_name:
+        return values
+    entry: list[Json] = [{"name": options.pull_secret_name}]
+    path = ("global", "imagePullSecrets")
+    values = apply(values, values, {path: _added(get(values, path), entry)})
+    rendered = effective(values, {}, {}, options.operator_namespace).values
+    missing = without_pull_secret(server.render(rendered).documents)
+    computed = server.computed(rendered) if missing else {}
+    for prefix in sorted({_subchart(pod.document.template) for pod in missing}):
+        own = (*prefix, "imagePullSecrets")
+        if isinstance(get(computed, own), list):
+            values = apply(values, computed, {own: _added(get(values, own), entry)})
+    return values
+
+
+def _subchart(template: str) -> tuple[str, ...]:
+    """Return the value path of the subchart that a template belongs to: ``a/charts/b/charts/c/templates/x`` is b.c."""
+    parts = template.split("/")
+    return tuple(name for folder, name in zip(parts[1::2], parts[2::2], strict=False) if folder == "charts")
+
+
+def _added(present: Json, more: Sequence[Json]) -> list[Json]:
+    listed = list(present) if isinstance(present, list) else []
+    return [*listed, *(item for item in more if item not in listed)]
+
+
+def _pems(texts: Sequence[str]) -> list[Json]:
+    """Return one entry per certificate: the charts make one file of each entry, and OpenSSL reads the first of a file only."""
+    found: list[Json] = []
+    for text in texts:
+        certificates = _PEM.findall(text)
+        if not certificates:
+            raise ConfigurationError(
+                "a CA file holds no certificate in PEM form", hint="it must hold -----BEGIN CERTIFICATE-----"
+            )
+        found += [certificate + "\n" for certificate in certificates]
+    return found
+
+
+def _delivery(
+    chart: Chart, location: Location, options: Options, name: Json, resource: CustomResource
+) -> tuple[ChartSource, dict[str, Json] | None, tuple[str, ...]]:
+    """Choose how the chart reaches the operator: the ConfigMap that it mounts at /charts, or the registry."""
+    if options.chart_delivery not in (AUTO, CONFIGMAP, OCI):
+        raise ConfigurationError(f"chart delivery {options.chart_delivery!r} is none of {AUTO}, {CONFIGMAP}, {OCI}")
+    if options.chart_delivery == CONFIGMAP or (options.chart_delivery == AUTO and outputs.fits(chart)):
+        configmap = outputs.chart_configmap(f"{name or 'wandb'}-charts", options.operator_namespace, chart)
+        return LocalChart(f"/charts/{outputs.chart_key(chart)}"), configmap, ()
+    source = OciChart(
+        url=f"oci://{location.registry}/{location.repository(f'{CHARTS}/{chart.name}')}",
+        version=chart_tag(chart.version) if "+" not in chart.version else chart.version,
+        plain_http=options.plain_http,
+        credential_secret=CredentialSecret(f"{resource.name}-chart") if options.username else None,
+    )
+    return source, None, ("the chart comes from the registry, which needs the operator 1.22.0 or later",)
+
+
+def _secrets(
+    options: Options,
+    resource: CustomResource,
+    location: Location,
+    separated: Separated,
+    user: UserInput,
+    chart: ChartSource,
+) -> tuple[dict[str, Json], ...]:
+    """Return every Secret: pull secrets in both namespaces, the chart's credentials, the site's own, the user's documents."""
+    found: list[dict[str, Json]] = []
+    if options.username:
+        found += [
+            outputs.pull_secret(options.pull_secret_name, namespace, location.registry, options.username, options.password)
+            for namespace in sorted({options.operator_namespace, resource.namespace})
+        ]
+        if isinstance(chart, OciChart):
+            found.append(
+                outputs.chart_credentials(f"{resource.name}-chart", resource.namespace, options.username, options.password)
+            )
+    found += [
+        outputs.secret(f"{resource.name}-site-{suffix}", resource.namespace, data)
+        for suffix, data in sorted(separated.secrets.items())
+    ]
+    return (*found, *user.secrets)
+
+
+def _moves(chart: str, separated: Separated) -> list[Change]:
+    return [
+        Change(
+            chart, path, "(secret)", f"Secret {name}", reason="secrets stand in Secrets; a render proved that pods get the same"
+        )
+        for path, name in separated.moved
+    ]
+
+
+def _pullless(result: Rewrite, options: Options) -> list[str]:
+    """Say which pods still pull without a secret, and how to help them (cases.md C1)."""
+    if not options.pull_secret_name:
+        return []
+    patch = f'{{"imagePullSecrets":[{{"name":"{options.pull_secret_name}"}}]}}'
+    return [
+        f"{pod.document.label} names no pull secret and no value of the chart gives it one; after the install:"
+        f" kubectl patch serviceaccount {pod.service_account} -p '{patch}'"
+        for pod in without_pull_secret(result.after.documents)
+    ]
