@@ -20,11 +20,12 @@ import re
 import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from airgap.errors import IntegrityError, NetworkError, NotFoundError, RegistryError, UnauthorizedError
 from airgap.oci import ACCEPT, INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, OCI_INDEX, Descriptor, Digest, Index, parse_manifest
-from airgap.registry.upload import Upload, Ways, check_digest
+from airgap.registry.upload import Target, Upload, Ways, check_digest
+from airgap.transport import origin, redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence
@@ -41,6 +42,13 @@ LAG_WAITS = (0.2, 0.5, 1.0)
 """Seconds between looks for what was just written and is not seen yet (faults F13: replicas of ACR)."""
 UNKNOWN_BLOB_WAITS = (0.5, 1.0, 2.0)
 """Seconds before a manifest is sent again whose blobs the registry does not see yet (cases.md P16)."""
+NO_REPOSITORY = (
+    "create it first (Harbor: a project; ECR: aws ecr create-repository; Artifactory: the first part of the path must be an "
+    "existing repository key), or choose another prefix"
+)
+"""The next step when a push finds no repository (cases.md P8, P17)."""
+RESUMES = 100
+"""Times that one blob is resumed: a connection that breaks more often than that is no connection (ours)."""
 PAGES = 1000
 """Pages of a listing that are followed."""
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -54,9 +62,13 @@ _IMMUTABLE = frozenset({400, 403, 409, 412})
 
 
 class Registry:
-    """See the module. ``upload_hosts``: other hosts to which this registry may send an upload (cases.md P5)."""
+    """See the module. ``push``: whether it will be pushed to, so that one token serves looking and pushing (cases.md P12).
 
-    def __init__(self, client: Client, host: str, *, upload_hosts: Container[str] = ()) -> None:
+    ``upload_hosts``: other hosts to which this registry may send an upload (cases.md P5).
+    """
+
+    def __init__(self, client: Client, host: str, *, push: bool = False, upload_hosts: Container[str] = ()) -> None:
+        self._actions = "pull,push" if push else "pull"
         self.client = client
         self.host = host
         self._base = client.base_url(host)
@@ -81,7 +93,7 @@ class Registry:
 
     def _head_manifest(self, repository: str, locator: str, url: str) -> Descriptor | None:
         try:
-            with self.client.request("HEAD", url, headers=_accept(), scopes=_pull(repository)) as response:
+            with self.client.request("HEAD", url, headers=_accept(), scopes=self._scopes(repository)) as response:
                 descriptor = _described(response)
         except NotFoundError:
             return None
@@ -108,7 +120,7 @@ class Registry:
     def get_manifest_bytes(self, repository: str, locator: str) -> tuple[bytes, str]:
         """Return the bytes of the manifest at ``locator``, and the media type they were served as."""
         url = self._url(repository, f"manifests/{locator}")
-        scopes = _pull(repository)
+        scopes = self._scopes(repository)
         with self.client.request("GET", url, headers=_accept(), scopes=scopes, preload=MANIFEST_LIMIT) as response:
             raw, media_type = response.read(MANIFEST_LIMIT), _media_type(response)
             told = response.headers.get("Docker-Content-Digest", "") if ":" not in locator else locator
@@ -174,7 +186,7 @@ class Registry:
         url = self._url(repository, f"referrers/{digest}")
         try:
             with self.client.request(
-                "GET", url, headers={"Accept": OCI_INDEX}, scopes=_pull(repository), preload=MANIFEST_LIMIT
+                "GET", url, headers={"Accept": OCI_INDEX}, scopes=self._scopes(repository), preload=MANIFEST_LIMIT
             ) as response:
                 return self._referrers(response, repository)
         except NotFoundError:
@@ -198,7 +210,7 @@ class Registry:
             if not following:
                 break
             response = self.client.request(
-                "GET", following, headers={"Accept": OCI_INDEX}, scopes=_pull(repository), preload=MANIFEST_LIMIT
+                "GET", following, headers={"Accept": OCI_INDEX}, scopes=self._scopes(repository), preload=MANIFEST_LIMIT
             )
         return tuple({item.digest: item for item in found}.values())
 
@@ -210,7 +222,7 @@ class Registry:
     def _has_blob(self, repository: str, url: str) -> bool:
         # A registry that sends us to its store (307) has the blob; a signed URL for GET may refuse HEAD.
         try:
-            with self.client.request("HEAD", url, scopes=_pull(repository), ok=(200, 307, 302, 303), follow=False):
+            with self.client.request("HEAD", url, scopes=self._scopes(repository), ok=(200, 307, 302, 303), follow=False):
                 return True
         except NotFoundError:
             return False
@@ -227,7 +239,7 @@ class Registry:
         """
         url = self._url(repository, f"blobs/{descriptor.digest}")
         headers = {"Range": f"bytes={offset}-{descriptor.size - 1}"} if offset else {}  # crane refuses an open end
-        response = self.client.request("GET", url, headers=headers, scopes=_pull(repository), ok=(200, 206))
+        response = self.client.request("GET", url, headers=headers, scopes=self._scopes(repository), ok=(200, 206))
         try:
             self._check_start(response, descriptor, offset)
         except BaseException:
@@ -252,44 +264,55 @@ class Registry:
     def stream_blob(self, repository: str, descriptor: Descriptor, offset: int = 0) -> Iterator[bytes]:
         """Yield the blob from ``offset`` to its end, going on by Range when the connection breaks.
 
-        Bounded by the client's policy: so many attempts without one new byte. Bytes are for the reader to verify; more than
+        Bounded: by the client's policy without one new byte, by RESUMES in all. Bytes are for the reader to verify; more than
         the descriptor's size raises IntegrityError.
         """
         position, failures = offset, 0
-        while position < descriptor.size:
+        for resumes in range(RESUMES + 1):
             before = position
             try:
-                with self.open_blob(repository, descriptor, position) as response:
-                    for piece in response.stream():
-                        position += len(piece)
-                        if position > descriptor.size:
-                            raise IntegrityError(
-                                f"{self.host} sends more than the {descriptor.size} bytes of {descriptor.digest}"
-                            )
-                        yield piece
-                if position < descriptor.size:
-                    raise NetworkError(f"{self.host} ended {descriptor.digest} {descriptor.size - position} bytes too early")
+                for piece in self._piece(repository, descriptor, position):
+                    position += len(piece)
+                    yield piece
             except NetworkError as error:
                 failures = 1 if position > before else failures + 1
-                if type(error) is not NetworkError or failures >= self.client.retry.attempts:
+                final = type(error) is not NetworkError or failures >= self.client.retry.attempts or resumes == RESUMES
+                if final:
                     raise
                 _log.debug("%s goes on at byte %d: %s", descriptor.digest.short, position, error.message)
                 time.sleep(self.client.retry.pause(failures))
+            else:
+                return
+
+    def _piece(self, repository: str, descriptor: Descriptor, position: int) -> Iterator[bytes]:
+        """Yield the blob from ``position`` over one connection; raises NetworkError when it ends too early."""
+        left = descriptor.size - position
+        if left <= 0:
+            return
+        with self.open_blob(repository, descriptor, position) as response:
+            for piece in response.stream():
+                left -= len(piece)
+                if left < 0:
+                    raise IntegrityError(f"{self.host} sends more than the {descriptor.size} bytes of {descriptor.digest}")
+                yield piece
+        if left:
+            raise NetworkError(f"{self.host} ended {descriptor.digest} {left} bytes too early")
 
     def read_blob(self, repository: str, descriptor: Descriptor) -> bytes:
         """Return a small blob, checked; raises IntegrityError."""
         if descriptor.size > BLOB_LIMIT:
             raise IntegrityError(f"{descriptor.digest} has {descriptor.size} bytes: too many to be read as a whole")
-        data = b"".join(self.stream_blob(repository, descriptor))
-        if _hash(data, descriptor.digest) != descriptor.digest:
-            raise IntegrityError(f"{self.host} serves {descriptor.digest} of {repository} with other bytes")
-        return data
+        for _ in range(2):  # wrong bytes are fetched once more from the start (F27)
+            data = b"".join(self.stream_blob(repository, descriptor))
+            if _hash(data, descriptor.digest) == descriptor.digest:
+                return data
+        raise IntegrityError(f"{self.host} serves {descriptor.digest} of {repository} with other bytes")
 
     def upload(
         self, repository: str, descriptor: Descriptor, open_window: Callable[[int], Window], mount_from: Sequence[str] = ()
     ) -> str:
         """Get a blob into the repository; return ``mounted`` or ``sent``. ``open_window(offset)``: the blob's rest."""
-        upload = Upload(self.client, self._base, repository, descriptor, self._ways, self._upload_hosts)
+        upload = Upload(self.client, Target(self._base, repository, self._upload_hosts), descriptor, self._ways)
         url = self._url(repository, f"blobs/{descriptor.digest}")
         how = upload.run(open_window, mount_from, lambda: self._has_blob(repository, url))
         self._wrote(repository, str(descriptor.digest))
@@ -301,16 +324,16 @@ class Registry:
         Raises NotFoundError when it does not exist and is not made by pushing, UnauthorizedError when it is not ours.
         """
         empty = Descriptor("application/octet-stream", Digest.of(b""), 0)
-        upload = Upload(self.client, self._base, repository, empty, self._ways, self._upload_hosts)
+        upload = Upload(self.client, Target(self._base, repository, self._upload_hosts), empty, self._ways)
         try:
-            location = upload.open()
+            session = upload.open()
         except NotFoundError as error:
-            error.hint = (
-                "create it first (Harbor: a project; ECR: aws ecr create-repository; Artifactory: the first part of the path must "
-                "be an existing repository key), or choose another prefix"
-            )
+            error.hint = NO_REPOSITORY
             raise
-        upload.cancel(location)
+        upload.cancel(session)
+
+    def _scopes(self, repository: str) -> tuple[str, ...]:
+        return (f"repository:{repository}:{self._actions}",)
 
     def _url(self, repository: str, rest: str) -> str:
         return f"{self._base}/v2/{repository}/{rest}"
@@ -334,7 +357,7 @@ class Registry:
     def _pages(self, repository: str, url: str) -> Iterator[object]:
         """Yield the JSON of every page of a listing, following Link (distribution-spec, "Listing Tags")."""
         for _ in range(PAGES):
-            with self.client.request("GET", url, scopes=_pull(repository), preload=MANIFEST_LIMIT) as response:
+            with self.client.request("GET", url, scopes=self._scopes(repository), preload=MANIFEST_LIMIT) as response:
                 yield _json(response)
                 url = self._next_page(response)
             if not url:
@@ -344,14 +367,10 @@ class Registry:
         found = _LINK.search(response.headers.get("Link", ""))
         if not found:
             return ""
-        url = urljoin(response.url, found[1])
-        if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
-            raise NetworkError(f"{self.host} continues a listing at another place, {urlsplit(url).netloc[:100]}: refused")
+        url: str = urljoin(response.url, found[1])
+        if origin(url) != origin(self._base):
+            raise NetworkError(f"{self.host} continues a listing at another place, {redact_url(url)}: refused")
         return url
-
-
-def _pull(repository: str) -> tuple[str, ...]:
-    return (f"repository:{repository}:pull",)
 
 
 def _push(repository: str) -> tuple[str, ...]:
@@ -363,7 +382,7 @@ def _accept() -> dict[str, str]:
 
 
 def _media_type(response: Response) -> str:
-    return response.headers.get("Content-Type", "").partition(";")[0].strip()
+    return str(response.headers.get("Content-Type", "")).partition(";")[0].strip()
 
 
 def _described(response: Response) -> Descriptor | None:

@@ -8,13 +8,29 @@
     retry.py       the policy (pure) and the back-off per host              stall.py      the floor under downloads
     failures.py    from exceptions and statuses to errors                   redact.py     what nobody may read
     body.py        Window: a part of a file as a request's body             wire.py       the requests adapter
+    url.py         which URLs are asked, where redirects may lead (pure)
 """
 
 from airgap.transport.body import Body, Window
 from airgap.transport.client import Client
 from airgap.transport.credentials import Credential, CredentialStore
+from airgap.transport.redact import printable, redact_url
 from airgap.transport.response import CHUNK, Response
 from airgap.transport.retry import RetryPolicy
 from airgap.transport.tls import HostSettings
+from airgap.transport.url import origin
 
-__all__ = ["CHUNK", "Body", "Client", "Credential", "CredentialStore", "HostSettings", "Response", "RetryPolicy", "Window"]
+__all__ = [
+    "CHUNK",
+    "Body",
+    "Client",
+    "Credential",
+    "CredentialStore",
+    "HostSettings",
+    "Response",
+    "RetryPolicy",
+    "Window",
+    "origin",
+    "printable",
+    "redact_url",
+]

@@ -42,7 +42,9 @@ _NO_GET = frozenset({404, 405, 501})
 class Fetch(Protocol):
     """How a token server is asked: the Client's request, without authentication by challenge."""
 
-    def __call__(self, method: str, url: str, form: Mapping[str, str] | None, credential: Credential | None) -> bytes:
+    def __call__(
+        self, home: str, method: str, url: str, form: Mapping[str, str] | None, credential: Credential | None
+    ) -> bytes:
         """Return the body of the answer; raises what the Client raises."""
         ...
 
@@ -123,11 +125,23 @@ class Authenticator:
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
-            token = self._tokens.get(key)
+            token = self._tokens.get(key) or self._wider(key)
             if not token or token.until <= self._clock() or f"Bearer {token.text}" == rejected:
                 token = self._new_token(host, known, scopes, wanted, rejected)
-                self._tokens[key] = token
+                with self._lock:
+                    self._tokens[key] = token
         return f"Bearer {token.text}"
+
+    def _wider(self, key: tuple[str, frozenset[str]]) -> Token | None:
+        """Return a living token of the host that grants more than is needed: a push token reads, too."""
+        host, needed = key
+        with self._lock:
+            for (other, granted), token in self._tokens.items():
+                if other != host or not needed or token.until <= self._clock():
+                    continue
+                if all(any(_covers(own, scope) for own in granted) for scope in needed):
+                    return token
+        return None
 
     def _new_token(self, host: str, known: _Known, scopes: tuple[str, ...], wanted: tuple[str, ...], rejected: str) -> Token:
         credential = self._credential(host, scopes or wanted)
@@ -144,7 +158,7 @@ class Authenticator:
 
     def _ask(self, host: str, known: _Known, scopes: tuple[str, ...], credential: Credential | None) -> Token:
         try:
-            body = self._call(known, scopes, credential)
+            body = self._call(host, known, scopes, credential)
         except (UnauthorizedError, NotFoundError, RegistryError) as error:
             status = f" ({error.status})" if isinstance(error, RegistryError) and error.status else ""
             refused = isinstance(error, RegistryError) and error.status >= 500  # noqa: PLR2004  # server errors are no refusal
@@ -156,20 +170,20 @@ class Authenticator:
             ) from None
         return self._parse(body, known)
 
-    def _call(self, known: _Known, scopes: tuple[str, ...], credential: Credential | None) -> bytes:
+    def _call(self, host: str, known: _Known, scopes: tuple[str, ...], credential: Credential | None) -> bytes:
         form = {"service": known.service, "scope": " ".join(scopes), "client_id": CLIENT_ID}
         if credential and credential.identity_token:
             grant = {"grant_type": "refresh_token", "refresh_token": credential.identity_token}
-            return self._fetch("POST", known.realm, {**form, **grant}, None)
+            return self._fetch(host, "POST", known.realm, {**form, **grant}, None)
         basic = credential if credential and credential.username else None
         try:
-            return self._fetch("GET", _with_query(known, scopes, basic), None, basic)
+            return self._fetch(host, "GET", _with_query(known, scopes, basic), None, basic)
         except (NotFoundError, RegistryError) as error:
             status = error.status if isinstance(error, RegistryError) else 404
             if status not in _NO_GET or basic is None:
                 raise
             grant = {"grant_type": "password", "username": basic.username, "password": basic.password}
-            return self._fetch("POST", known.realm, {**form, **grant}, None)
+            return self._fetch(host, "POST", known.realm, {**form, **grant}, None)
 
     def _parse(self, body: bytes, known: _Known) -> Token:
         try:

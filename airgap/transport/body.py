@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
-from airgap.errors import IntegrityError
+from airgap.errors import DiskError, IntegrityError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,7 +38,7 @@ class Window:
     """``size`` bytes from ``offset`` of a file: a path (opened on the first read, closed by ``close``) or an open file.
 
     An open file with a descriptor is read without moving its position; one without (BytesIO) is sought, and then serves
-    one window at a time. ``read`` raises IntegrityError when the file ends inside the window.
+    one window at a time. ``read`` raises IntegrityError when the file ends inside the window, DiskError when it cannot be read.
     """
 
     def __init__(self, source: Path | str | BinaryIO, offset: int, size: int) -> None:
@@ -58,9 +58,15 @@ class Window:
         wanted = left if size < 0 else min(size, left)
         if wanted <= 0:
             return b""
-        data = self._read_at(self._offset + self._position, wanted)
+        name = getattr(self._source, "name", self._source)
+        try:
+            data = self._read_at(self._offset + self._position, wanted)
+        except OSError as error:
+            raise DiskError(
+                f"{name} cannot be read at byte {self._offset + self._position}: {error.strerror}",
+                hint="the medium may be damaged or gone; check it and run this again",
+            ) from error
         if not data:
-            name = getattr(self._source, "name", self._source)
             raise IntegrityError(f"{name} ends {left} bytes too early", hint="the file was cut; copy it again")
         self._position += len(data)
         return data

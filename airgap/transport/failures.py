@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -51,8 +51,8 @@ class Place:
     """Where a request went, for messages: method, URL (redacted when shown), proxy (likewise)."""
 
     method: str
-    url: str
-    proxy: str = ""
+    url: str = field(repr=False)
+    proxy: str = field(default="", repr=False)
 
     @property
     def host(self) -> str:

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airgap.errors import ConfigurationError
 from airgap.transport.redact import redact_url
@@ -31,8 +31,8 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 class Proxies:
     """The proxies of one environment: by scheme, and the hosts that are reached without."""
 
-    http: str = ""
-    https: str = ""
+    http: str = field(default="", repr=False)
+    https: str = field(default="", repr=False)
     excluded: tuple[str, ...] = ()
 
     @classmethod
@@ -49,6 +49,11 @@ class Proxies:
             _proxy_url(read("HTTPS_PROXY") or everything, "HTTPS_PROXY"),
             excluded,
         )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Passwords in the URLs of the proxies."""
+        return tuple(unquote(word) for url in (self.http, self.https) if (word := urlsplit(url).password))
 
     def for_url(self, url: str) -> str:
         """Return the URL of the proxy for ``url`` (it may hold credentials: redact before showing), or nothing."""

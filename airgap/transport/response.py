@@ -90,10 +90,10 @@ class Response:
         while True:
             start = time.monotonic()
             piece = self._read(size)
+            taken = time.monotonic() - start
             if not piece:
                 return
             yield piece
-            taken = time.monotonic() - start
             if taken < FAST:
                 size = min(size * 2, chunk)
             elif taken > SLOW:
@@ -133,7 +133,8 @@ class Response:
     def close(self) -> None:
         """Give the connection back for further use if little of the body is left, else close it."""
         raw = self._raw
-        if raw.closed:
+        if raw.closed:  # read to its end, or a HEAD
+            raw.release_conn()
             return
         length = raw.length_remaining
         if length is not None and length <= DRAIN_LIMIT and not self.stalled:

@@ -91,8 +91,11 @@ class Backoff:
         self._until: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def hold(self, host: str, seconds: float) -> None:
-        """Let nobody ask ``host`` for ``seconds``."""
+    def pause(self, host: str, seconds: float) -> None:
+        """Let nobody ask ``host`` for ``seconds``; with no host, only the caller sleeps."""
+        if not host:
+            self._sleep(seconds)
+            return
         with self._lock:
             self._until[host] = max(self._until.get(host, 0.0), self._clock() + seconds)
 

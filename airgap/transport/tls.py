@@ -54,21 +54,24 @@ class Trust:
         self._contexts: dict[tuple[HostSettings, tuple[Path, ...]], ssl.SSLContext] = {}
         self._lock = threading.Lock()
 
-    def context(self, host: str, settings: HostSettings) -> ssl.SSLContext:
-        """Return the context for ``host`` (name:port); raises ConfigurationError that names an unusable file."""
-        authorities, settings = self._from_folders(host, settings)
+    def context(self, hosts: tuple[str, ...], settings: HostSettings) -> ssl.SSLContext:
+        """Return the context for a host; raises ConfigurationError that names an unusable file.
+
+        ``hosts``: its name:port and, for what belongs to a registry, the registry's, whose folders count too.
+        """
+        authorities, settings = self._from_folders(hosts, settings)
         key = (replace(settings, plain_http=False), authorities)
         with self._lock:
             if key not in self._contexts:
                 self._contexts[key] = self._build(settings, authorities)
             return self._contexts[key]
 
-    def _from_folders(self, host: str, settings: HostSettings) -> tuple[tuple[Path, ...], HostSettings]:
-        """Return the authorities of the host's folders, and the settings with a client certificate found there."""
+    def _from_folders(self, hosts: tuple[str, ...], settings: HostSettings) -> tuple[tuple[Path, ...], HostSettings]:
+        """Return the authorities of the hosts' folders, and the settings with a client certificate found there."""
         authorities: list[Path] = []
-        for folder in self._folders:
+        for folder in (folder / host for host in dict.fromkeys(hosts) for folder in self._folders):
             try:
-                files = sorted((folder / host).iterdir())
+                files = sorted(folder.iterdir())
             except OSError:  # absent, or not ours to read: docker and podman say nothing either
                 continue
             authorities += [file for file in files if file.suffix == ".crt"]

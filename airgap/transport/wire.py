@@ -69,9 +69,7 @@ class Wire(HTTPAdapter):
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
         """Make the pools (called by the base class)."""
-        super().init_poolmanager(  # type: ignore[no-untyped-call]
-            connections, maxsize, block, ssl_context=self._context, blocksize=SEND_BLOCK, **kwargs
-        )
+        super().init_poolmanager(connections, maxsize, block, ssl_context=self._context, blocksize=SEND_BLOCK, **kwargs)
         _use_our_pools(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
@@ -82,7 +80,7 @@ class Wire(HTTPAdapter):
         _use_our_pools(manager)
         return manager
 
-    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:  # noqa: ARG002  # as the base
         """Name the pool by scheme, host and port only: TLS is the context's (requests would put in certifi)."""
         parts = urlsplit(request.url)
         return {"scheme": parts.scheme, "host": parts.hostname, "port": parts.port}, {}
@@ -91,7 +89,7 @@ class Wire(HTTPAdapter):
         """Leave the connection alone: checking is the context's."""
 
     def exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None, proxy: str, read_timeout: float
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None, *, proxy: str, read_timeout: float
     ) -> requests.Response:
         """Send one request and return its response, the body unread; raises what requests and urllib3 raise."""
         prepared = requests.PreparedRequest()
