@@ -188,6 +188,12 @@ class Chart:
         path.write_bytes(self.archive)
         return path
 
+    def unpack_to(self, directory: Path, leave_out: Sequence[str] = ()) -> Path:
+        """Unpack the chart and its subcharts into ``directory`` without the files ``leave_out`` of each; return the folder."""
+        folder = directory / self.name
+        _unpack_to(self, folder, frozenset(leave_out))
+        return folder
+
     def with_extra_template(self, directory: Path, name: str, text: str) -> Path:
         """Unpack the chart into ``directory``, add ``templates/NAME``, and return the folder."""
         folder = directory / self.name
@@ -250,6 +256,14 @@ def _serving(chart: Chart, dependency: Dependency) -> Chart | None:
     return next(iter(exact or same), None)
 
 
+def _unpack_to(chart: Chart, folder: Path, leave_out: frozenset[str]) -> None:
+    """Write a chart with its subcharts as folders, those that came as archives too."""
+    own = {name: data for name, data in chart.files.items() if not name.startswith("charts/") and name not in leave_out}
+    _write(folder, own)
+    for inner in chart.subcharts:
+        _unpack_to(inner, folder / "charts" / inner.label, leave_out)
+
+
 def _write_skeleton(chart: Chart, folder: Path) -> None:
     """Write what the values depend on, and nothing that could fail a render."""
     names = ("Chart.yaml", "requirements.yaml", "values.yaml")
@@ -278,7 +292,7 @@ def _chart(files: Mapping[str, bytes], where: str, depth: int = 0) -> Chart:
 def _metadata(files: Mapping[str, bytes], where: str) -> dict[str, Any]:
     if "Chart.yaml" not in files:
         raise ConfigurationError(f"{where} is no chart: it has no Chart.yaml")
-    data = load_yaml(files["Chart.yaml"], f"{where}: Chart.yaml")
+    data = load_yaml(files["Chart.yaml"], f"{where}: Chart.yaml", duplicates=True)
     if not isinstance(data, dict):
         raise ConfigurationError(f"{where}: Chart.yaml is no mapping")
     name, version = str(data.get("name") or ""), str(data.get("version") or "")
@@ -290,9 +304,9 @@ def _metadata(files: Mapping[str, bytes], where: str) -> dict[str, Any]:
 
 
 def _values(files: Mapping[str, bytes], where: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return values.yaml as written; helm bears what we refuse (duplicate keys), so a fault here is no stop."""
+    """Return values.yaml as written; a fault here is no stop: helm may bear it."""
     try:
-        data = load_yaml(files.get("values.yaml", b"{}"), f"{where}: values.yaml")
+        data = load_yaml(files.get("values.yaml", b"{}"), f"{where}: values.yaml", duplicates=True)
     except ConfigurationError as error:
         return {}, (error.message,)
     return (data, ()) if isinstance(data, dict) else ({}, ())
@@ -318,7 +332,7 @@ def _inner(files: Mapping[str, bytes], where: str) -> Iterator[tuple[str, dict[s
 def _dependencies(metadata: Mapping[str, Any], files: Mapping[str, bytes], where: str) -> tuple[Dependency, ...]:
     entries = metadata.get("dependencies")
     if not entries and "requirements.yaml" in files:
-        old = load_yaml(files["requirements.yaml"], f"{where}: requirements.yaml")
+        old = load_yaml(files["requirements.yaml"], f"{where}: requirements.yaml", duplicates=True)
         entries = old.get("dependencies") if isinstance(old, dict) else None
     return tuple(_dependency(entry) for entry in entries or () if isinstance(entry, dict) and entry.get("name"))
 
