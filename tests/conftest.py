@@ -39,13 +39,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SKIPS] = Counter()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # One Docker engine a machine, so one worker for all of its tests (pytest --dist loadgroup).
-    for item in items:
-        if item.get_closest_marker("docker"):
-            item.add_marker(pytest.mark.xdist_group("docker"))
-
-
 class Listener:
     """Collects skips; under xdist the reports of all workers arrive at the controller."""
 

@@ -6,8 +6,8 @@
     def test_something(docker_engine, registry2): ...
 
 Invariants: the engine keeps everything in one folder, listens on a socket there and publishes ports on loopback only; it
-touches no firewall rule. Only one can run on a machine (its bridge has one name), so all tests marked ``docker`` run on one
-worker (tests/conftest.py). Needs root and the program dockerd.
+touches no firewall rule. It has a bridge of its own, named after this process, so that several can run side by side (each
+worker has one); the bridge goes with it. Needs root and the program dockerd.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 START_LIMIT = 30.0
 """Seconds until the engine answers; 0.3 to 1.3 on an idle machine."""
 STOP_LIMIT = 30.0
-BRIDGE = Path("/sys/class/net/docker0")
-"""The engine makes it and leaves it behind."""
 SETTINGS = {
     "TESTCONTAINERS_RYUK_DISABLED": "true",  # its image cannot be pulled; containers are removed below
     "TESTCONTAINERS_CONNECTION_MODE": "docker_host",  # else it takes a machine with /.dockerenv for a container
@@ -67,7 +65,6 @@ def start_engine(folder: Path) -> Iterator[Engine]:
     """Start dockerd under ``folder``; its containers are removed and it is ended with the block."""
     if os.geteuid() != 0:
         pytest.skip("a Docker engine can be started by root only")
-    had_bridge = BRIDGE.exists()
     host = f"unix://{folder}/docker.sock"
     command = [
         find_binary("dockerd"),
@@ -78,21 +75,35 @@ def start_engine(folder: Path) -> Iterator[Engine]:
         "--pidfile",
         folder / "pid",
     ]
-    command += ["-H", host, "--ip", "127.0.0.1", "--bip", "172.31.255.1/24"]
+    command += ["-H", host, "--ip", "127.0.0.1"]
     command += [f"--{it}=false" for it in ("iptables", "ip6tables", "ip-forward", "ip-masq")]
-    with (folder / "dockerd.log").open("wb") as log:
-        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     engine = Engine(host, folder)
+    with _bridge() as bridge, (folder / "dockerd.log").open("wb") as log:
+        command += ["--bridge", bridge]
+        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        try:
+            _wait(process, engine)
+            yield engine
+            for container in engine.docker("ps", "-aq").split():
+                engine.docker("rm", "-f", container)
+        finally:
+            process.terminate()
+            process.wait(STOP_LIMIT)
+
+
+@contextmanager
+def _bridge() -> Iterator[str]:
+    """Make a bridge that no other engine uses; its network is told apart by the process id."""
+    ip, name = find_binary("ip"), f"airgap{os.getpid()}"
+    made = subprocess.run([ip, "link", "add", name, "type", "bridge"], capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no bridge can be made for a Docker engine here: {made.stderr.strip()}")
     try:
-        _wait(process, engine)
-        yield engine
-        for container in engine.docker("ps", "-aq").split():
-            engine.docker("rm", "-f", container)
+        subprocess.run([ip, "address", "add", f"172.31.{os.getpid() % 250}.1/24", "dev", name], check=True)
+        subprocess.run([ip, "link", "set", name, "up"], check=True)
+        yield name
     finally:
-        process.terminate()
-        process.wait(STOP_LIMIT)
-        if BRIDGE.exists() and not had_bridge:
-            subprocess.run([find_binary("ip"), "link", "delete", BRIDGE.name], check=False)
+        subprocess.run([ip, "link", "delete", name], check=False)
 
 
 def _wait(process: subprocess.Popen[bytes], engine: Engine) -> None:
