@@ -30,6 +30,7 @@ def command(bundle: Path, output_format: str, **flags: Any) -> None:
     verification = stage.verify(bundle, progress=progress)
     faults = verification.faults
     rows = [(fault.member, str(fault.offset), fault.message) for fault in faults]
+    whole = f"{bundle}: whole, {verification.blobs} blobs, {human(verification.size)}"
     emit(
         output_format,
         data={
@@ -39,9 +40,7 @@ def command(bundle: Path, output_format: str, **flags: Any) -> None:
             "whole": bool(verification),
             "faults": [vars(fault) for fault in faults],
         },
-        table=table(("MEMBER", "OFFSET", "FAULT"), rows)
-        if faults
-        else f"{bundle}: whole, {verification.blobs} blobs, {human(verification.size)}",
+        table=table(("MEMBER", "OFFSET", "FAULT"), rows) if faults else whole,
         names=[fault.member for fault in faults],
     )
     if faults:
