@@ -195,3 +195,10 @@ def test_each_command_of_the_readme_exists_with_its_options(words: list[str]) ->
 
 def test_the_readme_shows_commands() -> None:
     assert {words[0] for words in readme_commands()} >= {"mirror", "push", "render", "audit"}
+
+
+def test_every_link_of_the_documentation_leads_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()) if "://" not in link]
+    assert len(links) > 5
+    assert [f"{page.relative_to(ROOT)}: {link}" for page, link in links if not (page.parent / link).exists()] == []
