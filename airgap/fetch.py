@@ -84,7 +84,7 @@ def mirror(
     refuse_foreign(lock, include_foreign=include_foreign)
     with BundleWriter(path, lock, progress, jobs) as writer:
         arrangement, before = writer.arrangement, writer.held
-        left = () if writer.complete else _in_order(missing(lock, before))
+        left = _in_order(missing(lock, before))
         size = sum(descriptor.size for descriptor in left)
         if left:
             progress.begin("mirror", len(left), size)

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airgap.bundle import ustar
-from airgap.errors import BundleError, IntegrityError
+from airgap.errors import BundleError
 from airgap.layout import EMPTY, INDEX_FILE, LAYOUT, LAYOUT_FILE, blob_path, index_json, lock_manifest
 from airgap.lock import LOCK_TYPE, Lock
 from airgap.oci import OCI_EMPTY, Descriptor, Digest
@@ -163,6 +163,4 @@ def _agree(lock: Lock) -> None:
         if artifact.kind not in CONTENT_ORDER:
             raise BundleError(f"the lock holds an artifact {artifact.name!r} of the unknown kind {artifact.kind!r}")
         if sizes.get(artifact.content.digest) != artifact.content.size:
-            raise IntegrityError(
-                f"the lock's {artifact.kind} {artifact.name} does not list its content {artifact.content.digest}"
-            )
+            raise BundleError(f"the lock's {artifact.kind} {artifact.name} does not list its content {artifact.content.digest}")

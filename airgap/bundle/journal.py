@@ -37,7 +37,7 @@ class Journal:
     def __init__(self, path: Path, raw: bytes, finished: frozenset[Digest] = frozenset()) -> None:
         """Write a new journal for the lock ``raw``, with what is finished already; the old one stands until it is whole."""
         self._path = path
-        fresh = path.with_name(f"{path.name}.new")
+        fresh = _fresh(path)
         lines = [f"{_TITLE} {Digest.of(raw)}".encode(), raw, *(str(digest).encode() for digest in sorted(finished))]
         fresh.write_bytes(b"\n".join(lines) + b"\n")
         fresh.replace(path)
@@ -56,7 +56,13 @@ class Journal:
     def remove(self) -> None:
         """Close and delete it: the bundle is whole."""
         self.close()
-        self._path.unlink(missing_ok=True)
+        remove_journal(self._path)
+
+
+def remove_journal(path: Path) -> None:
+    """Delete the journal at ``path`` and what an interrupted beginning of one left."""
+    _fresh(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def read_journal(path: Path) -> Story | None:
@@ -73,6 +79,10 @@ def read_journal(path: Path) -> Story | None:
     except ConfigurationError:
         return None
     return Story(lock, Digest.of(lines[1]), frozenset(_digests(lines[2:])))
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
 
 
 def _digests(lines: list[bytes]) -> list[Digest]:

@@ -25,7 +25,7 @@ from airgap.bundle import ustar
 from airgap.bundle.arrange import Arrangement, Member, arrange
 from airgap.bundle.claim import Claim
 from airgap.bundle.crew import Crew
-from airgap.bundle.journal import Journal, read_journal
+from airgap.bundle.journal import Journal, read_journal, remove_journal
 from airgap.bundle.medium import FileMedium, chunks, read
 from airgap.bundle.reader import BundleReader
 from airgap.bundle.room import check_room, disk_error
@@ -88,7 +88,10 @@ class BundleWriter:
         self._claim = Claim(path.with_name(f"{path.name}.partial.lock"))
         try:
             self.complete = self._stands_already()
-            if not self.complete:
+            if self.complete:
+                self._held.update(self.arrangement.blobs)
+                self._tidy()
+            else:
                 self._begin(jobs)
         except BaseException:
             self.close()
@@ -159,6 +162,11 @@ class BundleWriter:
                 f"{self.path} exists and is no whole bundle ({error.message}): it is left alone",
                 hint="delete it, or choose another name",
             ) from error
+
+    def _tidy(self) -> None:
+        """Delete the journal that a run left which was ended between naming the bundle and deleting it."""
+        if not partial_path(self.path).exists():
+            remove_journal(journal_path(self.path))
 
     def _begin(self, jobs: int) -> None:
         partial = partial_path(self.path)
