@@ -1,0 +1,7 @@
+"""Audit: prove that a configuration points nowhere outside. See ``stage``, ``judge`` and ``knowledge``."""
+
+from airgap.audit.judge import Allowance
+from airgap.audit.stage import AuditOptions, audit
+from airgap.audit.verdict import ALLOWED, INERT, OPEN, Finding, Proved, Verdict
+
+__all__ = ["ALLOWED", "INERT", "OPEN", "Allowance", "AuditOptions", "Finding", "Proved", "Verdict", "audit"]
