@@ -2,7 +2,8 @@
 
 Invariants: discovery is a union that only adds (design.md section 4, decision 2): renderings with the given values and
 profiles, with every optional feature on, for clusters with and without the API groups that charts ask for; annotations;
-literals in templates; images that only values name. Nothing optional gets in by accident: what a feature brings is in when the manifest says so.
+literals in templates; images that only values name. Nothing optional gets in by accident: what a feature brings is in when
+the manifest says so.
 Needs a real helm and no cluster. Stateless: the same charts and values give the same result.
 
 ::

@@ -274,8 +274,9 @@ def _by_choice(state: Exploration, apis: tuple[str, ...]) -> None:
             current = get(state.values, path)
             for word in words if isinstance(current, str) and "global" not in path else ():
                 if word != current:
-                    switch = Switch(path, word)
-                    asked[(*everything, switch)] = switch
+                    changed = Switch(path, word)
+                    key = (*everything, changed)
+                    asked[key] = changed
     limited = list(asked.items())[:CHOICE_LIMIT]
     answers = state.renderer.try_all([Question(state.profile, switches, apis) for switches, _ in limited])
     for (_, changed), answer in zip(limited, answers, strict=True):
