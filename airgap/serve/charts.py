@@ -63,7 +63,7 @@ class ChartRepository:
         for repository in sorted(self._contents.repositories(), key=lambda name: (f"{CHARTS}/" not in f"{name}/", name)):
             for chart in self._charts_of(repository):
                 found.setdefault(chart.file, chart)
-        newest = sorted(found.values(), key=lambda chart: _rank(chart.version), reverse=True)
+        newest = sorted(found.values(), key=lambda chart: (_rank(chart.version), chart.version), reverse=True)
         return tuple(sorted(newest, key=lambda chart: chart.name))
 
     def find(self, name: str, version: str = "") -> ServedChart | None:

@@ -187,7 +187,6 @@ class Server:
         self._access_log = access_log
         self._store: Store | None = None
         self._listener: Listener | None = None
-        self._thread: threading.Thread | None = None
 
     def start(self) -> Self:
         """Listen, and serve from a thread; raises NetworkError, DiskError, IntegrityError or ConfigurationError."""
@@ -205,8 +204,7 @@ class Server:
         except BaseException:
             self._close_store()
             raise
-        self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.1,), name="airgap-serve", daemon=True)
-        self._thread.start()
+        self._listener.start()
         return self
 
     @property
@@ -227,9 +225,6 @@ class Server:
         listener, self._listener = self._listener, None
         if listener:
             listener.close(grace)
-        if self._thread:
-            self._thread.join()
-            self._thread = None
         self._close_store()
 
     def serve_forever(self, ready: Callable[[str], object] | None = None) -> None:

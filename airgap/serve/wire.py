@@ -44,6 +44,8 @@ DRAIN_LIMIT = 1 << 20
 """Bytes of an unwanted body that are read and dropped to keep the connection; beyond, it is closed."""
 LINGER = 2.0
 """Seconds in which a client may finish sending after a refusal, so that it sees the answer and not a reset."""
+POLL = 0.1
+"""Seconds after which the accepting thread looks whether it shall stop."""
 WATCH_EVERY = 1.0
 """Seconds between two looks at slow clients."""
 CHUNK_LINE = 1024
@@ -188,7 +190,7 @@ class Exchange(BaseHTTPRequestHandler):
             answer, body = self._answer()
             if self.server.stopping or (body and not self._drained(body)):
                 self.close_connection = True
-            status = answer.status
+            status = int(answer.status)
             sent = self._send(answer)
             if self.close_connection and body:
                 self._linger()
@@ -348,12 +350,20 @@ class Listener(ThreadingHTTPServer):
         self._access_log = access_log
         self._exchanges: set[Exchange] = set()
         self._changed = threading.Condition()
+        self._over = threading.Event()
         self._open = 0
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, Exchange)
-        self._watch = threading.Thread(target=self._watch_slow, name="airgap-serve-watch", daemon=True)
-        self._watch.start()
+        self._own_threads = [
+            threading.Thread(target=self.serve_forever, args=(POLL,), name="airgap-serve", daemon=True),
+            threading.Thread(target=self._watch_slow, name="airgap-serve-watch", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Accept from now on, in a thread."""
+        for thread in self._own_threads:
+            thread.start()
 
     def server_bind(self) -> None:
         """Bind without the base's look-up of our own name in DNS."""
@@ -408,7 +418,10 @@ class Listener(ThreadingHTTPServer):
     def close(self, grace: float) -> None:
         """Stop accepting, let running answers finish for ``grace`` seconds, then cut what is left."""
         self.stopping = True
+        self._over.set()
         self.shutdown()
+        for thread in self._own_threads:
+            thread.join()
         self.server_close()
         self._cut(lambda exchange: not exchange.busy)
         until = time.monotonic() + grace
@@ -418,7 +431,6 @@ class Listener(ThreadingHTTPServer):
         self._cut(lambda _: True)
         with self._changed:
             self._changed.wait_for(lambda: not self._open, timeout=LINGER)
-        self._watch.join(WATCH_EVERY * 2)
 
     def _cut(self, chosen: Callable[[Exchange], bool]) -> None:
         with self._changed:
@@ -429,7 +441,6 @@ class Listener(ThreadingHTTPServer):
                 socket.socket.shutdown(exchange.connection, socket.SHUT_RDWR)
 
     def _watch_slow(self) -> None:
-        while not self.stopping:
-            time.sleep(WATCH_EVERY)
+        while not self._over.wait(WATCH_EVERY):
             now = time.monotonic()
             self._cut(lambda exchange: bool(exchange.head_since) and now - exchange.head_since > HEAD_LIMIT)  # noqa: B023 - called at once

@@ -123,7 +123,8 @@ def write_chart(folder: Path, version: str) -> None:
         f"apiVersion: v2\nname: platform\nversion: {version}\ndescription: a chart of the tests\n"
     )
     (folder / "templates" / "map.yaml").write_text(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\ndata: {version: {{ .Chart.Version | quote }}}\n"
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\n"
+        "data: {version: {{ .Chart.Version | quote }}}\n"
     )
 
 
