@@ -20,7 +20,6 @@ import subprocess
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +28,7 @@ from tests.world.authority import Authority, Pair
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from tests.world.tokens import TokenServer
 
@@ -147,6 +147,7 @@ def _auth(folder: Path, htpasswd: Mapping[str, str] | None, token: TokenServer |
 def _start_distribution(
     program: str,
     tmp_path: Path,
+    *,
     tls: Authority | Pair | None,
     htpasswd: Mapping[str, str] | None,
     token: TokenServer | None,
@@ -186,7 +187,7 @@ def start_docker_registry(
     ``tls``: an Authority (a certificate for localhost is issued) or a Pair; ``htpasswd``: users for Basic; ``token``: a
     TokenServer; ``config``: further top-level keys of its configuration.
     """
-    return _start_distribution(find_binary("docker-registry"), tmp_path, tls, htpasswd, token, config)
+    return _start_distribution(find_binary("docker-registry"), tmp_path, tls=tls, htpasswd=htpasswd, token=token, config=config)
 
 
 def start_distribution3(
@@ -198,7 +199,9 @@ def start_distribution3(
     config: Mapping[str, object] | None = None,
 ) -> RunningRegistry:
     """Start distribution 3 (``registry`` or ``distribution`` on PATH); arguments as for start_docker_registry."""
-    return _start_distribution(find_binary("registry", "distribution3"), tmp_path, tls, htpasswd, token, config)
+    return _start_distribution(
+        find_binary("registry", "distribution3"), tmp_path, tls=tls, htpasswd=htpasswd, token=token, config=config
+    )
 
 
 def start_crane(tmp_path: Path, *, disk: bool = False) -> RunningRegistry:

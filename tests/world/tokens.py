@@ -94,7 +94,7 @@ class TokenServer(AbstractContextManager["TokenServer"]):
 
     def answer(self, user: str, scopes: list[str]) -> dict[str, object]:
         """Return the JSON of a granted request."""
-        access = []
+        access: list[dict[str, object]] = []
         for scope in " ".join(scopes).split():
             kind, rest = scope.split(":", 1)
             name, actions = rest.rsplit(":", 1)
