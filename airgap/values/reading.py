@@ -101,7 +101,7 @@ def load_yaml_all(text: str | bytes, where: str, *, duplicates: bool = False, li
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1 + line}" if mark else ""
-        raise ConfigurationError(f"{where}{place}: {_sentence(error)}", hint=_hint(error)) from error
+        raise ConfigurationError(f"{where}{place}: {_sentence(error)}", hint=_hint(source, mark)) from error
     except yaml.reader.ReaderError as error:
         raise ConfigurationError(f"{where}: holds a character that YAML does not allow ({_code(error)})") from error
     except RecursionError as error:
@@ -122,8 +122,10 @@ def _sentence(error: yaml.MarkedYAMLError) -> str:
     return " ".join(part for part in (error.context, error.problem) if part)
 
 
-def _hint(error: yaml.MarkedYAMLError) -> str:
-    return "indent with spaces, YAML allows no tabs there" if "'\\t'" in str(error.problem) else ""
+def _hint(source: str, mark: yaml.Mark | None) -> str:
+    lines = source.split("\n")
+    begins = re.match(r"\s*", lines[mark.line]) if mark and mark.line < len(lines) else None
+    return "indent with spaces, YAML allows no tabs there" if begins and "\t" in begins[0] else ""
 
 
 def _code(error: yaml.reader.ReaderError) -> str:
