@@ -28,11 +28,17 @@ JOBS = 6
 
 @dataclass(frozen=True)
 class Target:
-    """The private registry as the flags describe it: where, and the one client that reaches it."""
+    """The private registry as the flags describe it: where, and the one client that reaches it.
+
+    ``credential`` is what the flags (or AIRGAP_USERNAME and AIRGAP_PASSWORD) gave, never what a login on this host left: only
+    the former may go into a pull secret. ``ca_text`` is the PEM text of --ca-file.
+    """
 
     location: Location
     client: Client
     credential: Credential | None
+    plain_http: bool
+    ca_text: str
 
 
 def _apply(command: Command, options: list[Callable[[Command], Command]]) -> Command:
@@ -137,7 +143,8 @@ def target(options: dict[str, Any]) -> Target:
     if credential:
         store = store.with_explicit(location.registry, credential)
     client = Client(hosts={location.registry: settings}, credentials=store, environ=os.environ)
-    return Target(location, client, credential or store.lookup(location.registry, location.prefix))
+    ca_text = settings.ca_file.read_text() if settings.ca_file else ""
+    return Target(location, client, credential, settings.plain_http, ca_text)
 
 
 def _credential(username: str | None, *, from_stdin: bool) -> Credential | None:

@@ -87,24 +87,25 @@ def dump_all(documents: Iterable[Mapping[str, Json]], header: str) -> str:
     return comment + "---\n".join(parts)
 
 
-def write(files: Mapping[str, str], directory: Path) -> list[str]:
+def write(files: Mapping[str, str | bytes], directory: Path) -> list[str]:
     """Write files below ``directory`` and return those whose content is new; raises DiskError.
 
     A file that holds the right bytes already is not touched.
     """
     written = []
     try:
-        for name, text in sorted(files.items()):
+        for name, content in sorted(files.items()):
+            data = content.encode() if isinstance(content, str) else content
             path = directory / name
             mode = 0o600 if name == SECRETS else 0o644
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_file() and path.read_bytes() == text.encode():
+            if path.is_file() and path.read_bytes() == data:
                 path.chmod(mode)
                 continue
             partial = path.with_name(f".{path.name}.partial")
             partial.touch(mode=mode)
             partial.chmod(mode)
-            partial.write_bytes(text.encode())
+            partial.write_bytes(data)
             partial.replace(path)
             written.append(name)
     except OSError as error:

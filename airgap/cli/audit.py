@@ -1,0 +1,145 @@
+"""``airgap audit``: proof, by rendering again, that nothing points outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from airgap import audit as stage
+from airgap.cli import inside, options
+from airgap.cli.output import emit, table
+from airgap.cli.render import layout, rewritten
+from airgap.errors import ConfigurationError, NotClosedError
+from airgap.registry import Registry
+from airgap.relocate.outputs import CHART, OPERATOR_VALUES, RESOURCE
+from airgap.values import load_yaml, load_yaml_all
+from airgap.wandb import CustomResource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airgap.audit import Verdict
+    from airgap.cli.inside import Site
+    from airgap.cli.options import Target
+    from airgap.values import Json
+
+
+@click.command(
+    "audit",
+    epilog="""\b
+Examples:
+  airgap audit wandb.tar --registry reg.lan/wandb --values user.yaml       # what render would write
+  airgap audit site --registry reg.lan/wandb                               # what render wrote, hand edits included
+  airgap audit wandb.tar --registry reg.lan/wandb --values cr.yaml --as-written      # somebody else's custom resource
+  airgap audit site --registry reg.lan/wandb --allow smtp.relay.example -o json""",
+)
+@click.argument("bundle", metavar="BUNDLE|DIR", type=click.Path(exists=True, path_type=Path))
+@options.registry
+@options.values
+@layout
+@click.option("--as-written", is_flag=True, help="Judge the values as they are, without rewriting them.")
+@click.option("--allow", multiple=True, metavar="HOST[=REASON]", help="An outside host that may be; the reason goes on record.")
+@click.option("--node-mirrors", is_flag=True, help="The nodes have the mirror files that render wrote.")
+@click.option("--all", "show_all", is_flag=True, help="Show allowed findings too.")
+@options.jobs
+@options.helm
+@options.output
+@options.common
+def command(
+    *, bundle: Path, values_files: tuple[str, ...], as_written: bool, show_all: bool, output_format: str, **flags: Any
+) -> None:
+    """Render both charts of BUNDLE (or of the DIR that render wrote) with the final values and judge every image and host.
+
+    Every image must be in --registry by digest; every other outside host is allowed, inert or open, with the reason.
+    Exit 5 when anything is open.
+    """
+    progress = options.progress(flags)
+    target = options.target(flags)
+    allowances = tuple(_allowance(text) for text in flags.pop("allow"))
+    with inside.site(bundle, flags.pop("helm_path")) as found:
+        kube_version = inside.kube_version(flags["kube_version"])
+        namespace = flags["namespace"]
+        judged = _configuration(bundle, found, target, values_files, flags, as_written=as_written)
+        verdict = stage.audit(
+            found.lock,
+            operator_chart=found.operator_chart,
+            server_chart=found.server_chart,
+            operator_values=judged[0],
+            resource=judged[1],
+            location=target.location,
+            registry=Registry(target.client, target.location.registry),
+            options=stage.AuditOptions(
+                operator_namespace=namespace,
+                kube_version=kube_version,
+                allow=allowances,
+                channel_values=found.spec.values if found.spec else {},
+                node_mirrors=flags.pop("node_mirrors"),
+                chart_in_configmap=judged[2],
+                jobs=flags.pop("jobs"),
+            ),
+            helm=found.helm,
+        )
+    for warning in verdict.warnings:
+        progress.warn(warning)
+    shown = [finding for finding in verdict.findings if show_all or finding.verdict != stage.ALLOWED]
+    emit(output_format, data=verdict.to_json(), table=_table(verdict, shown), names=[finding.text for finding in verdict.open])
+    if not verdict:
+        raise NotClosedError(
+            f"not closed: {len(verdict.open)} open, pointing outside or unreadable", hint="each open line above says what to do"
+        )
+
+
+def _configuration(
+    path: Path, found: Site, target: Target, values_files: tuple[str, ...], flags: dict[str, Any], *, as_written: bool
+) -> tuple[Mapping[str, Json], CustomResource, tuple[str, ...] | None]:
+    """Return operator values, custom resource and the charts of the ConfigMap: from a folder, as written, or as rewritten."""
+    if path.is_dir():
+        if values_files:
+            raise ConfigurationError(
+                f"{path} holds its values already: --values belongs to a bundle", hint="leave --values out, or name the bundle"
+            )
+        return _rendered(path)
+    if as_written:
+        user = inside.user_values(values_files)
+        if user.resource is None:
+            raise ConfigurationError(
+                "--as-written judges a whole custom resource, and --values holds none",
+                hint="give the WeightsAndBiases object, or leave --as-written out",
+            )
+        operator = inside.user_values([str(file) for file in flags["operator_values"]]).values
+        return operator, user.resource.with_values(user.values), None
+    relocation = rewritten(found, target, values_files, flags)
+    charts = inside.chart_files([relocation.chart_configmap] if relocation.chart_configmap else [])
+    return relocation.operator_values, relocation.resource, charts
+
+
+def _rendered(folder: Path) -> tuple[Mapping[str, Json], CustomResource, tuple[str, ...]]:
+    """Read back what ``render`` wrote, with whatever was edited since."""
+    texts = {name: (folder / name).read_bytes() for name in (OPERATOR_VALUES, RESOURCE)}
+    operator = load_yaml(texts[OPERATOR_VALUES], str(folder / OPERATOR_VALUES))
+    if not isinstance(operator, dict):
+        raise ConfigurationError(f"{folder / OPERATOR_VALUES} is not a map of values", hint="run airgap render again")
+    resource = CustomResource.from_document(load_yaml(texts[RESOURCE], str(folder / RESOURCE)), str(folder / RESOURCE))
+    chart = folder / CHART
+    charts = inside.chart_files(load_yaml_all(chart.read_bytes(), str(chart))) if chart.is_file() else ()
+    return operator, resource, charts
+
+
+def _allowance(text: str) -> stage.Allowance:
+    host, _, reason = text.partition("=")
+    return stage.Allowance(host.strip().lower(), reason.strip())
+
+
+def _table(verdict: Verdict, shown: list[stage.Finding]) -> str:
+    rows = [
+        (finding.verdict, finding.text, finding.template or finding.chart, f"{finding.object} {finding.path}", _why(finding))
+        for finding in sorted(shown, key=lambda finding: (finding.verdict != stage.OPEN, finding))
+    ]
+    parts = [table(("VERDICT", "WHAT", "TEMPLATE", "WHERE", "WHY"), rows)] if rows else []
+    return "\n\n".join([*parts, verdict.summary()])
+
+
+def _why(finding: stage.Finding) -> str:
+    return f"{finding.reason}; fix: {finding.fix}" if finding.fix else finding.reason

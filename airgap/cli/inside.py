@@ -1,0 +1,137 @@
+"""What the verbs of the disconnected side start from: a bundle, or a rendered folder, opened."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airgap.bundle import BundleReader
+from airgap.bundle.extract import extract
+from airgap.chart import Chart
+from airgap.errors import ConfigurationError
+from airgap.layout import check
+from airgap.lock import Lock
+from airgap.tools import KUBE_VERSION, Helm
+from airgap.values import load_yaml_all
+from airgap.wandb import Spec, read_user_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airgap.lock import LockedArtifact
+    from airgap.values import Json
+    from airgap.wandb import UserInput
+
+OPERATOR, SERVER = "operator", "operator-wandb"
+"""Names of W&B's two charts (reference wandb-v1 section 3)."""
+
+CARRIED = "bundle"
+"""The folder in a rendered DIR with what came out of the bundle: the lock, the charts and the channel's spec."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a bundle brings to a site; ``contents`` are the lock, charts and spec as files, to put beside what is rendered."""
+
+    lock: Lock
+    operator_chart: Chart
+    server_chart: Chart
+    spec: Spec | None
+    helm: Helm
+    contents: Mapping[str, bytes]
+
+
+@contextmanager
+def site(path: Path, helm: Path | None) -> Iterator[Site]:
+    """Open BUNDLE, or the DIR that ``render`` wrote; raises BundleError, ConfigurationError, ToolError."""
+    if path.is_dir():
+        yield _from_folder(path / CARRIED, helm)
+        return
+    with BundleReader.open(path) as bundle:
+        lock = bundle.lock
+        tool = next((it for it in lock.artifacts if it.kind == "tool" and it.name == "helm" and _runs_here(it)), None)
+        found = _helm(helm, bundle, tool)
+        contents = {"airgap.lock": lock.to_bytes()}
+        for artifact in lock.artifacts:
+            if artifact.kind in ("chart", "spec"):
+                contents[file_name(artifact)] = bundle.read(artifact.content)
+        yield _site(lock, contents, found, str(path))
+
+
+def file_name(artifact: LockedArtifact) -> str:
+    """Return the name under which a chart or spec lies in a rendered folder."""
+    return f"{artifact.name}-{artifact.version}.tgz" if artifact.kind == "chart" else "channel-spec.json"
+
+
+def _from_folder(folder: Path, helm: Path | None) -> Site:
+    if not (folder / "airgap.lock").is_file():
+        raise ConfigurationError(f"{folder.parent} was not written by airgap render", hint="name a bundle, or render first")
+    contents = {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file()}
+    lock = Lock.from_bytes(contents["airgap.lock"], str(folder / "airgap.lock"))
+    for artifact in lock.artifacts:
+        if artifact.kind not in ("chart", "spec"):
+            continue
+        name = file_name(artifact)
+        if name not in contents:
+            raise ConfigurationError(f"{folder / name} is missing", hint="run airgap render again")
+        check(contents[name], artifact.content, str(folder / name))
+    return _site(lock, contents, Helm.find(helm), str(folder))
+
+
+def _site(lock: Lock, contents: Mapping[str, bytes], helm: Helm, where: str) -> Site:
+    artifact = next((it for it in lock.artifacts if it.kind == "spec"), None)
+    spec = Spec.parse(contents[file_name(artifact)], where) if artifact else None
+    operator, server = (_chart(lock, name, contents, where) for name in (OPERATOR, SERVER))
+    return Site(lock, operator, server, spec, helm, contents)
+
+
+def _chart(lock: Lock, name: str, contents: Mapping[str, bytes], where: str) -> Chart:
+    artifact = lock.find("chart", name)
+    if artifact is None:
+        held = ", ".join(it.name for it in lock.artifacts if it.kind == "chart") or "none"
+        raise ConfigurationError(f"{where} holds no chart {name} (charts: {held})", hint="add it to the manifest's charts")
+    return Chart.from_bytes(contents[file_name(artifact)], f"{where}: {file_name(artifact)}")
+
+
+def _runs_here(tool: LockedArtifact) -> bool:
+    """Whether a program of the bundle is for this machine."""
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    return tool.platform is None or (tool.platform.os, tool.platform.architecture) == (platform.system().lower(), machine)
+
+
+def _helm(explicit: Path | None, bundle: BundleReader, tool: LockedArtifact | None) -> Helm:
+    """Return --helm, AIRGAP_HELM, the bundle's own (the one that the bundle was proved with), or PATH's, in this order."""
+    if explicit or os.environ.get("AIRGAP_HELM") or tool is None:
+        return Helm.find(explicit)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airgap" / "tools"
+    return Helm.at(extract(bundle, tool, cache))
+
+
+def user_values(files: Sequence[str]) -> UserInput:
+    """Read the --values files; ``-`` is standard input."""
+    documents: list[tuple[str, Json]] = []
+    for name in files:
+        text = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        documents += [(name, document) for document in load_yaml_all(text, name)]
+    return read_user_values(documents)
+
+
+def kube_version(given: str) -> str:
+    """Return the Kubernetes version to render for."""
+    return given.removeprefix("v") or KUBE_VERSION
+
+
+def chart_files(configmaps: Sequence[Any]) -> tuple[str, ...]:
+    """Return the names of the charts that ConfigMaps hold."""
+    return tuple(
+        name
+        for document in configmaps
+        if isinstance(document, dict) and document.get("kind") == "ConfigMap"
+        for key in ("binaryData", "data")
+        for name in (document.get(key) or {})
+    )

@@ -1,0 +1,152 @@
+"""``airgap render``: operator values, custom resource, Secrets and node mirrors for a site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from airgap.cli import inside, options
+from airgap.cli.output import emit, table
+from airgap.relocate import Options, relocate
+from airgap.relocate.outputs import write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airgap.cli.inside import Site
+    from airgap.cli.options import Target
+    from airgap.relocate import Relocation
+    from airgap.relocate.rewrite import Change
+
+
+def layout(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how the inside is laid out; ``audit`` of a bundle takes them too."""
+    file = click.Path(exists=True, dir_okay=False, path_type=Path)
+    for option in reversed(
+        [
+            click.option("--operator-values", multiple=True, type=file, help="Values of the operator chart; several as helm."),
+            click.option("-n", "--namespace", default="wandb", show_default=True, help="Namespace of the operator."),
+            click.option("--resource-namespace", default="", help="Namespace of the custom resource; default: the operator's."),
+            click.option("--pull-secret", default="", help="Name of the pull secret; made when --username is given."),
+            click.option(
+                "--chart-delivery",
+                type=click.Choice(["auto", "configmap", "oci"]),
+                default="auto",
+                show_default=True,
+                help="How the chart reaches the operator: mounted, or pulled from the registry (operator 1.22 or later).",
+            ),
+            click.option("--node-ca-file", default="", help="Path of the registry's CA on the nodes, for the mirror files."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(
+    "render",
+    epilog="""\b
+Examples:
+  airgap render wandb.tar --registry reg.lan/wandb --values user.yaml --dir site
+  python3 wandb.tar render wandb.tar --registry reg.lan/wandb --values user.yaml --dir site --explain
+  cat password | airgap render wandb.tar --registry reg.lan/wandb --values user.yaml --dir site \\
+      --username robot --password-stdin --ca-file ca.pem""",
+)
+@click.argument("bundle", type=click.Path(exists=True, path_type=Path))
+@options.registry
+@options.values
+@layout
+@click.option("--dir", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
+@click.option("--explain", is_flag=True, help="Show each value that changes: old, new, and which containers it moves.")
+@click.option("--dry-run", is_flag=True, help="Rewrite and explain, but write nothing.")
+@options.helm
+@options.output
+@options.common
+def command(
+    *, bundle: Path, values_files: tuple[str, ...], folder: Path, explain: bool, dry_run: bool, output_format: str, **flags: Any
+) -> None:
+    """Write to --dir what makes the operator take everything from --registry, found by probing the charts in BUNDLE."""
+    progress = options.progress(flags)
+    target = options.target(flags)
+    with inside.site(bundle, flags.pop("helm_path")) as found:
+        relocation = rewritten(found, target, values_files, flags)
+        written = [] if dry_run else _write(relocation, found, folder)
+    for note in relocation.notes:
+        progress.warn(note)
+    emit(
+        output_format,
+        data=_data(relocation, written),
+        table=_table(relocation, written, folder, explain=explain or dry_run),
+        names=written,
+    )
+
+
+def rewritten(found: Site, target: Target, values_files: tuple[str, ...], flags: dict[str, Any]) -> Relocation:
+    """Relocate what ``found`` brings, as the options of ``layout`` (taken out of ``flags``) say."""
+    credential = target.credential
+    chosen = Options(
+        operator_namespace=flags.pop("namespace"),
+        resource_namespace=flags.pop("resource_namespace"),
+        pull_secret=flags.pop("pull_secret"),
+        username=credential.username or "" if credential else "",
+        password=credential.password or "" if credential else "",
+        ca_certificates=(target.ca_text,) if target.ca_text else (),
+        node_ca_file=flags.pop("node_ca_file"),
+        chart_delivery=flags.pop("chart_delivery"),
+        plain_http=target.plain_http,
+        kube_version=inside.kube_version(flags.pop("kube_version")),
+        operator_values=inside.user_values([str(path) for path in flags.pop("operator_values")]).values,
+    )
+    return relocate(
+        found.lock,
+        operator_chart=found.operator_chart,
+        server_chart=found.server_chart,
+        spec=found.spec,
+        user=inside.user_values(values_files),
+        location=target.location,
+        options=chosen,
+        helm=found.helm,
+    )
+
+
+def _write(relocation: Relocation, found: Site, folder: Path) -> list[str]:
+    """Write the relocation and, beside it, what it was made from: the folder can then be audited by itself."""
+    carried: dict[str, str | bytes] = {f"{inside.CARRIED}/{name}": data for name, data in found.contents.items()}
+    return [*relocation.write(folder), *write(carried, folder)]
+
+
+def _data(relocation: Relocation, written: list[str]) -> dict[str, Any]:
+    return {
+        "changes": [
+            {**vars(change), "moves": list(change.moves), "by_products": list(change.by_products)}
+            for change in relocation.changes
+        ],
+        "unmoved": [{**vars(item), "remedies": list(item.remedies)} for item in relocation.unmoved],
+        "notes": list(relocation.notes),
+        "written": written,
+    }
+
+
+def _table(relocation: Relocation, written: list[str], folder: Path, *, explain: bool) -> str:
+    parts = []
+    if explain:
+        parts.append(table(("CHART", "VALUE", "OLD", "NEW", "MOVES"), [_row(change) for change in relocation.changes]))
+        changed = [change for change in relocation.changes if change.by_products]
+        parts += [f"{change.path} also changes {', '.join(change.by_products)}" for change in changed]
+    if relocation.unmoved:
+        left = [(item.reference, item.object, item.reason, "; ".join(item.remedies)) for item in relocation.unmoved]
+        parts.append(table(("NOT MOVED", "OBJECT", "WHY", "REMEDY"), left))
+    moved = sum(len(change.moves) for change in relocation.changes)
+    told = f"{folder}: {len(written)} files written, " if written else f"{folder}: nothing new to write, "
+    parts.append(f"{told}{len(relocation.changes)} values set, {moved} moves, {len(relocation.unmoved)} references not moved")
+    return "\n\n".join(parts)
+
+
+def _row(change: Change) -> tuple[str, ...]:
+    return change.chart, change.path, _short(change.old), _short(change.new), ", ".join(change.moves) or change.reason
+
+
+def _short(value: object) -> str:
+    text = "-" if value is None else str(value)
+    return text if len(text) <= 72 else f"{text[:69]}..."  # noqa: PLR2004 - a column that still fits a wide terminal
