@@ -15,7 +15,8 @@ map                repository (name, image, ...) with tag,         what operator
 =================  ==============================================  =====================================================
 
 A host is outside unless it cannot be: a single label (a Service of the same namespace), cluster DNS (``*.svc``), loopback and
-link-local addresses. Of a URL every host counts; else ``host:port``, and a bare name under a key that says host.
+link-local addresses. Of a URL every host counts (``//host/...`` too); else ``host:port``, a bare name
+under a key that says host, and a bare name of a public domain under any key that does not speak of API groups and the like.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ _FULL = re.compile(
     r"(?P<path>(?:/[A-Za-z0-9][A-Za-z0-9._-]*)+)"
     rf"(?P<end>(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(?:@[a-z0-9]+:[0-9a-fA-F]{{32,}})?){_END}"
 )
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#\s\"'<>`\\|,;)]*)(?P<rest>[^\s\"'<>`\\|,;)}\]]*)")
+_URL = re.compile(
+    r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):|(?<![^\s\"'(=]))//(?P<authority>[^/?#\s\"'<>`\\|,;)]*)(?P<rest>[^\s\"'<>`\\|,;)}\]]*)"
+)
 _HOST_PORT = re.compile(rf"{_START}(?P<host>(?:{_NAME}|{_IPV6})):(?P<port>[0-9]{{1,5}}){_END}")
 _GIT = re.compile(rf"\bgit@(?P<host>{_NAME}):")
 _BARE_HOST = re.compile(rf"{_NAME}\.?")
@@ -75,9 +78,18 @@ _NOT_IMAGES = frozenset(
 
 _HOST_WORDS = frozenset({
     "host", "hosts", "hostname", "hostnames", "url", "uri", "server", "servers", "endpoint", "endpoints", "address", "addr",
-    "domain", "fqdn", "registry", "upstream", "names",
+    "domain", "fqdn", "registry", "upstream",
 })  # fmt: skip
 """Last words of keys under which a bare name is a host."""
+
+_PUBLIC = re.compile(r"(?<!\bk8s)(?<!\bkubernetes)\.(?:com|net|org|io|ai|dev|app|cloud|co|edu|gov|mil)$")
+"""Domains whose names are hosts even under a key that says nothing (``DD_SITE``); names of Kubernetes' own are words."""
+
+_NAMING_WORDS = frozenset({
+    "group", "groups", "name", "names", "kind", "key", "id", "path", "provisioner", "driver", "finalizer", "finalizers",
+    "controller", "class", "type", "resource", "resources",
+})  # fmt: skip
+"""Last words of keys under which a dotted name is an API group, a CRD, a CSI driver or an election's id."""
 
 _LETTERS = re.compile(r"[A-Za-z]")
 
@@ -131,9 +143,8 @@ def _all(text: str, key: str, opened: bool) -> Iterator[Found]:
         yield whole
     flag = _FLAG.fullmatch(text.strip())
     if flag:
-        part = keyed_reference(flag["value"], flag["key"]) or _bare_host(flag["value"], flag["key"])
-        if part:
-            yield part
+        part = keyed_reference(flag["value"], flag["key"])
+        yield from [part] if part else _bare_hosts(flag["value"], flag["key"])
     elif not opened and not whole:
         yield from _beside_keys(text)
     if "/" not in text and ":" not in text and "." not in text:
@@ -146,9 +157,7 @@ def _all(text: str, key: str, opened: bool) -> Iterator[Found]:
                 yield reference_of(match[0], IMAGE)
     yield from _urls(text)
     yield from _hosts(text, taken)
-    bare = _bare_host(text.strip(), key)
-    if bare:
-        yield bare
+    yield from _bare_hosts(text, key)
 
 
 def words(key: str) -> list[str]:
@@ -167,10 +176,10 @@ def keyed_reference(text: str, key: str) -> Found | None:
     if found.reference is None:
         return None
     says_more = "/" in text or ":" in text
-    return found if says_more or (named[-1] == "image" and text not in _EMPTY_WORDS) else None
+    return found if says_more or (named[-1] == "image" and text not in _NO_NAMES) else None
 
 
-_EMPTY_WORDS = frozenset({"true", "false", "null", "none", "default", "always", "latest", "auto", "never", "image", "string"})
+_NO_NAMES = frozenset({"true", "false", "null", "none", "default", "always", "latest", "auto", "never", "image", "string"})
 
 
 def _beside_keys(text: str) -> Iterator[Found]:
@@ -200,14 +209,14 @@ def _looks_like_host(name: str) -> bool:
 
 def _urls(text: str) -> Iterator[Found]:
     for match in _URL.finditer(text):
-        scheme = match["scheme"].lower()
+        scheme = (match["scheme"] or "").lower()
         authority = match["authority"].rpartition("@")[2]
         host = _host_of(authority)
-        if scheme in _NO_HOST_SCHEMES or not host or is_inside(host):
+        if scheme in _NO_HOST_SCHEMES or not host or is_inside(host) or not (scheme or _looks_like_host(host)):
             continue
         secret = "***@" if "@" in match["authority"] else ""
         rest = match["rest"].partition("?")[0].rstrip(".:]}")
-        yield Found(URL, f"{scheme}://{secret}{authority}{rest}", None, host)
+        yield Found(URL, f"{scheme + ':' if scheme else ''}//{secret}{authority}{rest}", None, host)
     for match in _GIT.finditer(text):
         yield Found(URL, match[0].rstrip(":"), None, match["host"].lower())
 
@@ -226,15 +235,13 @@ def _hosts(text: str, taken: set[int]) -> Iterator[Found]:
             yield Found(URL, match[0], None, host.lower())
 
 
-def _bare_host(text: str, key: str) -> Found | None:
-    """Return the host that a text is because of its key, or None."""
-    named = words(key)
-    if (
-        not named
-        or named[-1] not in _HOST_WORDS
-        or not _BARE_HOST.fullmatch(text)
-        or not _looks_like_host(text)
-        or is_inside(text)
-    ):
-        return None
-    return Found(URL, text, None, text.lower().rstrip("."))
+def _bare_hosts(text: str, key: str) -> Iterator[Found]:
+    """Yield the hosts that a text is, whole or as a list with commas, because of its key or its public domain."""
+    last = words(key)[-1:]
+    for part in text.split(","):
+        name = part.strip()
+        if not _BARE_HOST.fullmatch(name) or not _looks_like_host(name) or is_inside(name):
+            continue
+        host = name.lower().rstrip(".")
+        if _HOST_WORDS.intersection(last) or (_PUBLIC.search(host) and not _NAMING_WORDS.intersection(last)):
+            yield Found(URL, name, None, host)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airgap.ref import Reference
 
 _CONTAINER_LISTS = frozenset({"containers", "initContainers", "ephemeralContainers"})
+_ENCODED: dict[str, tuple[ValuePath, ...]] = {"Secret": (("data",),), "ConfigMap": (("binaryData",),)}
 _NESTING_LIMIT = 4
 """Levels of YAML in strings of YAML in strings; two have been seen."""
 _VALUE_KEYS = frozenset({"value", "name", "ref", "reference", "default", "url", "uri"})
@@ -109,15 +110,18 @@ def _is_service(host: str, services: frozenset[str]) -> bool:
 
 
 def _walk_document(document: Document) -> Iterator[tuple[str, Found]]:
-    yield from _Walk(is_secret=document.kind == "Secret").any(document.object, "", (), "")
+    yield from _Walk(encoded=_ENCODED.get(document.kind, ())).any(document.object, "", (), "")
 
 
 @dataclass(frozen=True)
 class _Walk:
-    """One walk; ``prefix`` arguments are the written path of the string that was opened, with its ``!``."""
+    """One walk; ``prefix`` arguments are the written path of the string that was opened, with its ``!``.
+
+    ``encoded``: the top-level keys below which strings are base64. ``level``: how many strings were opened to get here.
+    """
 
     values_only: bool = False
-    is_secret: bool = False
+    encoded: tuple[ValuePath, ...] = ()
     level: int = 0
 
     def any(self, node: Json, prefix: str, path: ValuePath, key: str) -> Iterator[tuple[str, Found]]:
@@ -130,31 +134,22 @@ class _Walk:
             yield from self.text(node, prefix + format_path(path), key, path)
 
     def map(self, node: dict[str, Json], prefix: str, path: ValuePath, key: str) -> Iterator[tuple[str, Found]]:
-        consumed = ""
-        if self.is_container(path):
-            if "image" in node:
-                consumed = "image"
-                image = node["image"]
-                text = image if isinstance(image, str) else json.dumps(image)
-                yield prefix + format_path((*path, "image")), reference_of(text, CONTAINER)
-        elif path[-2:-1] == ("volumes",) or "image" not in path[-1:] or not self.is_image_volume(path):
-            joined = _joined(node, key)
-            if joined:
-                consumed, found = joined
-                yield prefix + format_path((*path, consumed)), found
-        if self.is_image_volume(path) and isinstance(node.get("reference"), str):
-            consumed = "reference"
-            yield prefix + format_path((*path, "reference")), reference_of(str(node["reference"]), CONTAINER)
+        done: frozenset[str] = frozenset()
+        image = _image_key(path)
+        if image in node:
+            done = frozenset({image})
+            value = node[image]
+            text = value if isinstance(value, str) else json.dumps(value)
+            yield prefix + format_path((*path, image)), reference_of(text, CONTAINER)
+        elif joined := _joined(node, key):
+            done = frozenset({joined[0], "registry"})
+            yield prefix + format_path((*path, joined[0])), joined[1]
         named = node.get("name") if isinstance(node.get("value"), str) else None
         for name, value in node.items():
             if "://" in name:
                 yield from ((prefix + format_path((*path, name)), found) for found in find(name, "") if found.kind == URL)
-            if name == consumed:
-                continue
-            under = (
-                name if name not in _VALUE_KEYS else f"{key}.{name}" if name != "value" or not isinstance(named, str) else named
-            )
-            yield from self.any(value, prefix, (*path, name), under)
+            if name not in done:
+                yield from self.any(value, prefix, (*path, name), _key_below(name, key, named))
 
     def list(self, node: list[Json], prefix: str, path: ValuePath, key: str) -> Iterator[tuple[str, Found]]:
         for index, item in enumerate(node):
@@ -168,7 +163,7 @@ class _Walk:
             if found:
                 yield written, found
             return
-        if self.is_secret and not self.level and path[:1] == ("data",):
+        if not self.level and path[:1] in self.encoded:
             decoded = _decoded(text)
             if decoded is not None:
                 yield from _Walk(level=1).text(decoded, f"{written}!", key, path)
@@ -183,11 +178,19 @@ class _Walk:
             if (found.kind, found.text) not in told and (CONTAINER, found.text) not in told:
                 yield written, found
 
-    def is_container(self, path: ValuePath) -> bool:
-        return len(path) > 1 and path[-2] in _CONTAINER_LISTS and isinstance(path[-1], int)
 
-    def is_image_volume(self, path: ValuePath) -> bool:
-        return len(path) > 2 and path[-1] == "image" and path[-3] == "volumes" and isinstance(path[-2], int)  # noqa: PLR2004 - volumes[i].image
+def _image_key(path: ValuePath) -> str:
+    """Return the key that holds an image in the map at ``path``: of a container, or of an image volume; else nothing."""
+    if path[-2:-1] and path[-2] in _CONTAINER_LISTS and isinstance(path[-1], int):
+        return "image"
+    return "reference" if path[-3:-2] == ("volumes",) and path[-1] == "image" else ""
+
+
+def _key_below(name: str, key: str, named: Json) -> str:
+    """Return what a value under ``name`` in a map under ``key`` is called; ``named``: the name beside a value (``env``)."""
+    if name == "value" and isinstance(named, str):
+        return named
+    return f"{key}.{name}" if name in _VALUE_KEYS else name
 
 
 def _joined(node: dict[str, Json], key: str) -> tuple[str, Found] | None:

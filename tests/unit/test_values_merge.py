@@ -93,7 +93,8 @@ class TestOperatorMerge:
         result = merged({"bucket": {"kmsKey": None, "name": "b"}}, {}, {"bucket": {"kmsKey": "arn"}})
         assert result.values == {"bucket": {"name": "b"}}
         assert result.nulls == (("bucket", "kmsKey"),)
-        told = "bucket.kmsKey: null in cr is left out, and so is the key in channel; the operator would panic on it at every reconcile"
+        told = "bucket.kmsKey: null in cr is left out, and so is the key in channel; "
+        told += "the operator would panic on it at every reconcile"
         assert result.warnings == (told,)
 
     def test_a_null_under_a_value_is_left_out(self):
