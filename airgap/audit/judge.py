@@ -1,4 +1,4 @@
-"""Judge: each hit of a scan is allowed, inert or open, with the reason. Pure but for the answers of the registry, given as data.
+"""Judge: each hit of a scan is allowed, inert or open, with the reason. Pure: what the registry answered comes as data.
 
 Invariants: no branch is silent: every hit becomes one finding; what no rule knows is open.
 """
@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airgap.audit.knowledge import COMMENT_REASON, CRD_REASON, RULES, TEST_FIX, TEST_REASON, UNKNOWN_FIX, Rule
-from airgap.audit.verdict import ALLOWED, CONTAINER, INERT, OPEN, URL, Finding
+from airgap.audit.verdict import ALLOWED, CONTAINER, INERT, OPEN, URL, VALUE, Finding
 from airgap.errors import ConfigurationError
-from airgap.ref import Reference
 from airgap.scan import is_inside
 from airgap.values import Json, format_path, get, leaves, parse_path
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from airgap.lock import Lock
     from airgap.oci import Digest
-    from airgap.ref import Location
+    from airgap.ref import Location, Reference
     from airgap.scan import Document, Hit
     from airgap.values import ValuePath
 
@@ -49,8 +48,8 @@ class Subject:
 class Bench:
     """What a judgement knows.
 
-    ``held``: what the registry answered for each (repository, locator): a digest, or None for not there. ``configured``: host to
-    the value path under which the user named it. ``node_mirrors``: the nodes have the mirror files.
+    ``held``: what the registry answered for each (repository, locator): a digest, or None for not there. ``configured``:
+    host to the value path under which the user named it. ``node_mirrors``: the nodes have the mirror files.
     """
 
     lock: Lock
@@ -63,14 +62,10 @@ class Bench:
 
     def judge(self, subject: Subject, hit: Hit) -> Finding:
         """Return the finding of a hit."""
-        if hit.kind == URL:
-            verdict, reason, fix = self._url(hit)
-        elif subject.is_file:
-            verdict, reason, fix = self._in_file(hit)
-        else:
-            verdict, reason, fix = self._image(hit)
+        kind = hit.kind if hit.kind == URL or not subject.is_file else VALUE
+        verdict, reason, fix = {URL: self._url, VALUE: self._in_file}.get(kind, self._image)(hit)
         document = hit.document
-        return Finding(verdict, hit.kind, subject.chart, document.template, document.label, hit.path, hit.text, reason, fix)
+        return Finding(verdict, kind, subject.chart, document.template, document.label, hit.path, hit.text, reason, fix)
 
     # -- images ----------------------------------------------------------------------------------------------------
 
@@ -132,8 +127,10 @@ class Bench:
         return (
             OPEN,
             f"it is pulled from {hit.host}, which is outside",
-            f"airgap render sets the value that makes it; if {template or 'the document'} has it hard-coded: put the files of"
-            " node-mirrors/ on the nodes and audit with --node-mirrors, or carry a patched chart",
+            (
+                f"airgap render sets the value that makes it; if {template or 'the document'} has it hard-coded: put the"
+                " files of node-mirrors/ on the nodes and audit with --node-mirrors, or carry a patched chart"
+            ),
         )
 
     def _in_file(self, hit: Hit) -> tuple[str, str, str]:
@@ -145,26 +142,29 @@ class Bench:
     # -- hosts -----------------------------------------------------------------------------------------------------
 
     def _url(self, hit: Hit) -> tuple[str, str, str]:
-        host = hit.host
-        if hit.document.is_test:
-            return INERT, TEST_REASON, TEST_FIX
-        if host == host_only(self.location.registry):
-            return ALLOWED, "the private registry", ""
-        if is_inside(host):
-            return ALLOWED, "inside the cluster", ""
-        allowed = self._allowance(host)
-        if allowed:
-            return ALLOWED, allowed, ""
-        if is_comment(hit):
-            return INERT, COMMENT_REASON, ""
-        if hit.document.kind == "CustomResourceDefinition" and hit.path.endswith("description"):
-            return INERT, CRD_REASON, ""
+        harmless = self._harmless(hit)
+        if harmless:
+            return harmless
         rule = self._rule(hit)
         if rule:
             return rule.verdict, rule.reason, rule.fix
-        if host in self.configured:
-            return ALLOWED, f"configured by the user at {self.configured[host]}", ""
-        return OPEN, f"{host} is outside, and nothing is known that would make it harmless", UNKNOWN_FIX
+        if hit.host in self.configured:
+            return ALLOWED, f"configured by the user at {self.configured[hit.host]}", ""
+        return OPEN, f"{hit.host} is outside, and nothing is known that would make it harmless", UNKNOWN_FIX
+
+    def _harmless(self, hit: Hit) -> tuple[str, str, str] | None:
+        """Return the judgement of a host that is inside, allowed, or never followed; None if it is none of these."""
+        allowed = self._allowance(hit.host)
+        is_documentation = hit.document.kind == "CustomResourceDefinition" and hit.path.endswith("description")
+        tests = (
+            (hit.document.is_test, (INERT, TEST_REASON, TEST_FIX)),
+            (hit.host == host_only(self.location.registry), (ALLOWED, "the private registry", "")),
+            (is_inside(hit.host), (ALLOWED, "inside the cluster", "")),
+            (bool(allowed), (ALLOWED, allowed, "")),
+            (is_comment(hit), (INERT, COMMENT_REASON, "")),
+            (is_documentation, (INERT, CRD_REASON, "")),
+        )
+        return next((judgement for holds, judgement in tests if holds), None)
 
     def _rule(self, hit: Hit) -> Rule | None:
         for rule in RULES:

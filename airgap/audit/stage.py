@@ -87,7 +87,14 @@ def audit(
     helm: Helm,
 ) -> Verdict:
     """Judge a configuration as it will be applied; raises only for the registry's own errors and for a missing helm."""
-    subjects, unread = _rendered(operator_chart, server_chart, operator_values, resource, options, helm)
+    subjects, unread = _rendered(
+        operator_chart=operator_chart,
+        server_chart=server_chart,
+        operator_values=operator_values,
+        resource=resource,
+        options=options,
+        helm=helm,
+    )
     rendered = [document for subject in subjects for document in subject.documents]
     files = _files(operator_values, resource)
     hits = [(subject, hit) for subject in (*subjects, *files) for hit in scan(subject.documents).hits]
@@ -117,6 +124,7 @@ def audit(
 
 
 def _rendered(
+    *,
     operator_chart: Chart,
     server_chart: Chart,
     operator_values: Mapping[str, Json],
@@ -264,7 +272,7 @@ def _url_hit(document: Document, url: str, host: str) -> Hit:
 
 
 def _airgapped(subjects: Iterable[Subject], chart: str) -> list[Finding]:
-    """Judge whether the operator asks the release channel: AIRGAPPED must be true, or the channel's URL be set (cases.md C6)."""
+    """Judge whether the operator asks the release channel: AIRGAPPED is true, or the channel's URL is set (cases.md C6)."""
     found: list[Finding] = []
     for document in next((it.documents for it in subjects if it.chart == chart), ()):
         for path, value in leaves(document.object):

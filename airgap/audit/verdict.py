@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 ALLOWED, INERT, OPEN = "allowed", "inert", "open"
 """Verdicts: points inside or where it may; is never followed by anything that the operator runs; points outside."""
 
-CONTAINER, IMAGE, URL, CHART, SETTING, UNREAD = "container", "image", "url", "chart", "setting", "unread"
-"""Kinds of findings; ``unread`` is what the audit could not look into."""
+CONTAINER, IMAGE, VALUE, URL, CHART, SETTING, UNREAD = "container", "image", "value", "url", "chart", "setting", "unread"
+"""Kinds of findings: ``value`` is a reference that values spell out, ``unread`` what the audit could not look into."""
 
 SCHEMA_VERSION = 1
 
@@ -102,7 +102,7 @@ class Verdict:
         if self.proof is None:
             first = self.open[0]
             raise NotClosedError(
-                f"not closed: {len(self.open)} open finding(s), the first: {first.text} at {first.object} {first.path}: {first.reason}",
+                f"not closed: {len(self.open)} open, the first is {first.text} at {first.object} {first.path}: {first.reason}",
                 hint=first.fix or "see airgap audit",
             )
         return self.proof

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airgap.errors import ConfigurationError
@@ -39,12 +39,14 @@ class Item:
 class Move:
     """A Secret that can stand for values in clear: ``name`` is the value that names it.
 
-    Without ``name`` the clear value itself becomes ``{valueFrom: {secretKeyRef: ...}}``.
+    Without ``name`` the clear value itself becomes ``{valueFrom: {secretKeyRef: ...}}``. ``companions`` are keys that the
+    chart's own Secret has too, with the value that fills them; such a value stays where it is.
     """
 
     suffix: str
     items: tuple[Item, ...]
     name: ValuePath = ()
+    companions: tuple[tuple[str, ValuePath], ...] = ()
 
 
 def _path(text: str) -> ValuePath:
@@ -62,8 +64,13 @@ MOVES: tuple[Move, ...] = (
         "global.mysql.passwordSecret.name",
         ("global.mysql.password", "global.mysql.passwordSecret.passwordKey", "MYSQL_PASSWORD"),
     ),
-    _move(
-        "redis", "global.redis.secret.secretName", ("global.redis.password", "global.redis.secret.secretKey", "REDIS_PASSWORD")
+    replace(
+        _move(
+            "redis",
+            "global.redis.secret.secretName",
+            ("global.redis.password", "global.redis.secret.secretKey", "REDIS_PASSWORD"),
+        ),
+        companions=(("REDIS_CA_CERT", _path("global.redis.caCert")),),
     ),
     _move(
         "bucket",
@@ -90,7 +97,10 @@ _REFERENCE = re.compile(r"(?i).*secret(?:keyref|ref)?|existingsecret.*")
 
 @dataclass(frozen=True)
 class Separated:
-    """Values without what went into Secrets. ``secrets``: name suffix to key to text; ``moved``: old paths, ``left``: said why."""
+    """Values without what went into Secrets.
+
+    ``secrets``: name suffix to key to text; ``moved``: (old path, Secret); ``left``: sentences on what stays in clear.
+    """
 
     values: Values
     secrets: Mapping[str, Mapping[str, str]]
@@ -103,36 +113,41 @@ def separate(renderer: Renderer, values: Values, prefix: str, extra: Mapping[str
 
     ``extra`` is laid under the values when rendering (what the operator adds by itself).
     """
-    computed = renderer.computed(coalesce([extra, values]))
     possible = [move for move in MOVES if any(_clear(values, item) for item in move.items)]
-    before = renderer.render(coalesce([extra, values])) if possible else None
-    kept: list[Move] = []
-    left: list[str] = []
-    if before and possible:
-        noise = {it.place for it in before.differences(renderer.render(coalesce([extra, values]), again=True))}
-        trial = _Trial(renderer, values, computed, prefix, extra, before, noise)
-        if not trial.fault(possible):
-            kept = possible
-        else:
-            for move in possible:
-                fault = trial.fault([*kept, move])
-                if fault:
-                    names = ", ".join(format_path(item.clear) for item in move.items if _clear(values, item))
-                    left.append(f"{names} stays in clear in wandb.yaml: with a Secret instead, {fault}")
-                else:
-                    kept.append(move)
-    told = {format_path(item.clear) for move in possible for item in move.items}
+    computed = renderer.computed(coalesce([extra, values])) if possible else {}
+    kept, left = _provable(renderer, values, computed, prefix, extra, possible) if possible else ([], [])
     final = _with(values, computed, kept, prefix)
+    told = {format_path(item.clear) for move in possible for item in move.items}
     left += [
         f"{path} looks like a secret and stays in clear in wandb.yaml: airgap knows no Secret that the chart takes for it"
         for path in _suspects(final)
         if path not in told
     ]
-    secrets = {move.suffix: _data(values, computed, move) for move in kept}
-    moved = tuple(
+    moved = [
         (format_path(item.clear), f"{prefix}-{move.suffix}") for move in kept for item in move.items if _clear(values, item)
-    )
-    return Separated(final, secrets, moved, tuple(left))
+    ]
+    return Separated(final, {move.suffix: _data(values, computed, move) for move in kept}, tuple(moved), tuple(left))
+
+
+def _provable(  # noqa: PLR0917  # a step of ``separate``, with its names
+    renderer: Renderer, values: Values, computed: Values, prefix: str, extra: Mapping[str, Json], possible: list[Move]
+) -> tuple[list[Move], list[str]]:
+    """Return the moves that a render proves equal, all at once if it can be, and a sentence for each of the others."""
+    before = renderer.render(coalesce([extra, values]))
+    noise = {it.place for it in before.differences(renderer.render(coalesce([extra, values]), again=True))}
+    trial = _Trial(renderer, values, computed, prefix, extra, before, noise)
+    if not trial.fault(possible):
+        return possible, []
+    kept: list[Move] = []
+    left: list[str] = []
+    for move in possible:
+        fault = trial.fault([*kept, move])
+        if fault:
+            names = ", ".join(format_path(item.clear) for item in move.items if _clear(values, item))
+            left.append(f"{names} stays in clear in wandb.yaml: with a Secret instead, {fault}")
+        else:
+            kept.append(move)
+    return kept, left
 
 
 @dataclass(frozen=True)
@@ -181,7 +196,8 @@ def _key(computed: Values, item: Item) -> str:
 
 
 def _data(values: Values, computed: Values, move: Move) -> dict[str, str]:
-    return {_key(computed, item): _clear(values, item) for item in move.items if _clear(values, item)}
+    beside = {key: str(get(values, path) or "") for key, path in move.companions}
+    return beside | {_key(computed, item): _clear(values, item) for item in move.items if _clear(values, item)}
 
 
 def _with(values: Values, computed: Values, moves: Sequence[Move], prefix: str) -> Values:
@@ -245,6 +261,6 @@ def _suspects(values: Values) -> Iterator[str]:
     """Yield the paths of values that look like secrets in clear: by key, and not a name in a reference to a Secret."""
     for path, value in leaves(values):
         keys = [str(step) for step in path if isinstance(step, str)]
-        if isinstance(value, str) and value and keys and _SECRET_KEY.fullmatch(keys[-1]):
-            if not any(_REFERENCE.fullmatch(key) for key in keys[:-1]):
-                yield format_path(path)
+        is_secret = isinstance(value, str) and value and keys and _SECRET_KEY.fullmatch(keys[-1])
+        if is_secret and not any(_REFERENCE.fullmatch(key) for key in keys[:-1]):
+            yield format_path(path)

@@ -82,7 +82,7 @@ def _place(host: str, location: Location) -> str:
 def _hosts_toml(host: str, location: Location, options: MirrorOptions) -> str:
     base = _base(location, options)
     lines = [
-        f"# /etc/containerd/certs.d/{host}/hosts.toml: what is called {host}/... comes from {location}, and from nowhere else",
+        f"# /etc/containerd/certs.d/{host}/hosts.toml: {host}/... comes from {location}, and from nowhere else",
         f'server = "{base}"',
         "",
         f'[host."{base}/v2/{_place(host, location)}"]',
@@ -97,8 +97,8 @@ def _default_toml(location: Location, options: MirrorOptions) -> str:
     """Every registry without a file of its own: asked at the private registry, where it is not found, so nothing leaks."""
     base = _base(location, options)
     lines = [
-        "# /etc/containerd/certs.d/_default/hosts.toml: registries without a folder of their own are not asked; a missing image",
-        "# is reported as not found at once. Other registries inside need a folder each. containerd wants both lines below.",
+        "# /etc/containerd/certs.d/_default/hosts.toml: registries without a folder of their own are not asked; a missing",
+        "# image is not found at once. Other registries inside need a folder each. containerd wants both lines below.",
         f'server = "{base}"',
         "",
         f'[host."{base}"]',
@@ -109,7 +109,7 @@ def _default_toml(location: Location, options: MirrorOptions) -> str:
 
 
 def _registries_conf(hosts: Sequence[str], location: Location, options: MirrorOptions) -> str:
-    """A changed location instead of a mirror: containers/image then has no other place to fall back to."""
+    """Change the location instead of naming a mirror: containers/image then has no other place to fall back to."""
     blocks = ["# /etc/containers/registries.conf.d/airgap.conf (CRI-O, podman, skopeo)"]
     for host in hosts:
         lines = ["", "[[registry]]", f'prefix = "{host}"', f'location = "{location.registry}/{_place(host, location)}"']
@@ -157,7 +157,7 @@ def _by_containerd(text: str, reference: Reference) -> str:
 
 
 def _by_conf(text: str, reference: Reference) -> str:
-    """The longest prefix that ends at a path boundary wins (containers-registries.conf(5))."""
+    """Take the longest prefix that ends at a path boundary (containers-registries.conf(5))."""
     found = [it for it in _REMAP.findall(text) if f"{reference.name}/".startswith(f"{it[0]}/")]
     prefix, place = max(found, key=lambda it: len(it[0]), default=("", ""))
     return f"{place}{reference.name.removeprefix(prefix)}" if place else ""

@@ -16,9 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airgap.errors import ConfigurationError
-from airgap.ref import Reference
 from airgap.relocate.recipe import DIGEST, NAME, TAG, WHOLE, Candidate, Recipe, Sentinel, read
-from airgap.relocate.rendering import Key, Place, Rendering
 from airgap.scan import scan
 from airgap.tools import RenderError
 from airgap.values import get, leaves, parse_path, with_value
@@ -26,7 +24,8 @@ from airgap.values import get, leaves, parse_path, with_value
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from airgap.relocate.rendering import Renderer
+    from airgap.ref import Reference
+    from airgap.relocate.rendering import Key, Place, Renderer, Rendering
     from airgap.scan import Document, Hit
     from airgap.values import Json, ValuePath
 
@@ -43,7 +42,7 @@ GUARDS: tuple[tuple[re.Pattern[str], ValuePath, str], ...] = (
     (
         re.compile(r"allowInsecureImages|substituted for unrecognized|unrecognized images", re.IGNORECASE),
         ("global", "security", "allowInsecureImages"),
-        "lets Bitnami's charts take images from another registry; it is about their names, not about TLS (bitnami/charts#30850)",
+        "Bitnami's charts refuse images from another registry without it; it is about names, not TLS (bitnami/charts#30850)",
     ),
 )
 """What helm says when a chart polices its images, the switch that lets it be, and why that is right (cases.md H6)."""

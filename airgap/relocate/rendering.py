@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airgap.scan import parse_rendering
+from airgap.tools import KUBE_VERSION
 from airgap.values import leaves
 
 if TYPE_CHECKING:
@@ -117,9 +118,14 @@ class Renderer:
     path: Path
     release: str
     namespace: str
-    kube_version: str
+    kube_version: str = KUBE_VERSION
     renders: int = 0
     _computed: list[tuple[Mapping[str, Json], dict[str, Json]]] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def of(cls, helm: Helm, chart: Chart, directory: Path, release: str, namespace: str) -> Renderer:
+        """Write the chart into ``directory`` and return a renderer for it."""
+        return cls(helm, chart, chart.write(directory), release, namespace)
 
     def render(self, values: Mapping[str, Json], *, again: bool = False) -> Rendering:
         """Render with ``values``; ``again`` asks helm anew for what it was asked before. Raises RenderError."""

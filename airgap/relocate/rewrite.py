@@ -117,12 +117,12 @@ def rewrite(renderer: Renderer, values: Values, lock: Lock, location: Location) 
     before = renderer.render(values)
     wanted = [spot for spot in spots(before) if not (spot.reference and location.holds(spot.reference))]
     found = attribute(renderer, values, before, wanted)
-    return _Rewriter(renderer, values, lock, location, before, found).run(wanted)
+    return _Rewriter(renderer=renderer, values=values, lock=lock, location=location, before=before, found=found).run(wanted)
 
 
 class _Rewriter:
     def __init__(
-        self, renderer: Renderer, values: Values, lock: Lock, location: Location, before: Rendering, found: Attribution
+        self, *, renderer: Renderer, values: Values, lock: Lock, location: Location, before: Rendering, found: Attribution
     ) -> None:
         self.renderer, self.values, self.before, self.found = renderer, values, before, found
         self.lock, self.location = lock, location
@@ -241,7 +241,7 @@ class _Rewriter:
         return self.renderer.render(apply(self.values, self.computed, self._settings(units)))
 
     def _refused(self, units: list[_Unit], error: RenderError) -> None:
-        """The chart does not render with these values: switch its guard off, or drop the forms that it refuses."""
+        """Switch the guard off that keeps the chart from rendering, or drop the forms that it refuses."""
         for pattern, path, _ in GUARDS:
             if pattern.search(error.text or error.message) and path not in self.switches:
                 self.switches[path] = True

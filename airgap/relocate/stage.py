@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airgap.errors import ConfigurationError
-from airgap.plan import CHARTS, chart_tag
-from airgap.pods import without_pull_secret
+from airgap.plan import CHARTS
+from airgap.pods import pods, without_pull_secret
 from airgap.relocate import outputs
 from airgap.relocate.credentials import Separated, separate
 from airgap.relocate.mirrors import MirrorOptions, mirror_files
@@ -28,9 +29,8 @@ from airgap.relocate.probe import Values, apply
 from airgap.relocate.rendering import Renderer
 from airgap.relocate.rewrite import Change, Rewrite, Unmoved, rewrite
 from airgap.tools import KUBE_VERSION
-from airgap.values import Layer, dump_yaml, format_path, get, operator_merge
+from airgap.values import Layer, coalesce, dump_yaml, format_path, get, operator_merge
 from airgap.wandb import (
-    API_VERSION,
     CHANNEL_LAYER,
     USER_LAYER,
     CredentialSecret,
@@ -42,11 +42,12 @@ from airgap.wandb import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airgap.chart import Chart
     from airgap.lock import Lock
     from airgap.ref import Location
+    from airgap.scan import Document
     from airgap.tools import Helm
     from airgap.values import Json, ValuePath
     from airgap.wandb import ChartSource, Spec
@@ -82,6 +83,11 @@ class Options:
     operator_values: Mapping[str, Json] = field(default_factory=dict, hash=False, repr=False)
 
     @property
+    def mirrors(self) -> MirrorOptions:
+        """How nodes reach the registry."""
+        return MirrorOptions(self.plain_http, self.node_ca_file)
+
+    @property
     def pull_secret_name(self) -> str:
         """The pull secret's name; credentials without a name get one."""
         return self.pull_secret or ("airgap-registry" if self.username else "")
@@ -104,9 +110,9 @@ class Relocation:
     operator_namespace: str
     renders: int = 0
 
-    def files(self) -> dict[str, str]:
+    def files(self) -> dict[str, str | bytes]:
         """Return the files of DIR: relative path to text."""
-        files = {
+        files: dict[str, str | bytes] = {
             outputs.OPERATOR_VALUES: dump_yaml(
                 self.operator_values,
                 header=f"helm upgrade --install {self.operator_release} OPERATOR_CHART"
@@ -150,44 +156,74 @@ def relocate(
     Raises ConfigurationError: values that the operator would choke on (kinds that differ, also from the chart's), a chart
     that does not render, a delivery that cannot hold the chart.
     """
-    resource = _resource(user, options)
+    site = _Site(lock, location, options, _resource(user, options))
     merged = operator_merge([Layer(USER_LAYER, user.values), Layer(CHANNEL_LAYER, spec.values if spec else {})])
-    with tempfile.TemporaryDirectory(prefix="airgap-relocate-") as scratch:
-        operator, server = (
-            Renderer(helm, chart, chart.write(Path(scratch)), release, namespace, options.kube_version)
-            for chart, release, namespace in (
-                (operator_chart, options.operator_release, options.operator_namespace),
-                (server_chart, resource.name, resource.namespace),
-            )
-        )
-        for renderer, values, what in (
-            (server, merged.values, "values"),
-            (operator, dict(options.operator_values), "operator values"),
-        ):
-            check_kinds(values, renderer.computed({}), what, renderer.chart.label)
-        operator_values = _operator_values(operator_chart, options)
-        of_operator = rewrite(operator, operator_values, lock, location)
-        of_server, separated = _server(server, merged.values, lock, location, options, resource)
-        renders = operator.renders + server.renders
-    chart, configmap, note = _delivery(server_chart, location, options, get(of_operator.values, ("nameOverride",)), resource)
+    check_kinds(merged.values, _defaults(server_chart), "values", server_chart.label)
+    check_kinds(dict(options.operator_values), _defaults(operator_chart), "operator values", operator_chart.label)
+    operator_values = _operator_values(operator_chart, options)
+    with tempfile.TemporaryDirectory(prefix="airgap-relocate-") as scratch, ThreadPoolExecutor(1) as beside:
+        operator = Renderer.of(helm, operator_chart, Path(scratch), options.operator_release, options.operator_namespace)
+        server = Renderer.of(helm, server_chart, Path(scratch), site.resource.name, site.resource.namespace)
+        operator.kube_version = server.kube_version = options.kube_version
+        running = beside.submit(rewrite, operator, operator_values, lock, location)
+        of_server, separated = _server(server, merged.values, site)
+        of_operator = running.result()
+    delivery = _delivery(server_chart, charts_configmap(of_operator.after.documents), site)
     return Relocation(
         operator_values=of_operator.values,
-        resource=CustomResource(
-            resource.name, resource.namespace, chart, separated.values, resource.labels, resource.annotations
-        ),
-        secrets=_secrets(options, resource, location, separated, user, chart),
+        resource=replace(site.resource, chart=delivery.source, values=separated.values),
+        secrets=(*_secrets(site, separated, delivery.source), *user.secrets),
         others=tuple(document for document in user.others if document.get("kind") != "Secret"),
-        chart_configmap=configmap,
-        mirrors=mirror_files(
-            (it.reference for it in lock.images), location, MirrorOptions(options.plain_http, options.node_ca_file)
-        ),
+        chart_configmap=delivery.configmap,
+        mirrors=mirror_files((it.reference for it in lock.images), location, options.mirrors),
         changes=(*of_operator.changes, *of_server.changes, *_moves(server_chart.label, separated)),
         unmoved=(*of_operator.unmoved, *of_server.unmoved),
-        notes=(*merged.warnings, *of_operator.notes, *of_server.notes, *separated.left, *note, *_pullless(of_server, options)),
+        notes=(
+            *(*merged.warnings, *of_operator.notes, *of_server.notes, *separated.left),
+            *(*delivery.notes, *_pullless(of_server, options)),
+        ),
         operator_release=options.operator_release,
         operator_namespace=options.operator_namespace,
-        renders=renders,
+        renders=operator.renders + server.renders,
     )
+
+
+@dataclass(frozen=True)
+class _Site:
+    """What every step needs to know of the inside."""
+
+    lock: Lock
+    location: Location
+    options: Options
+    resource: CustomResource
+
+    def effective(self, values: Values) -> Values:
+        """Return what the operator gives to Helm for a custom resource with ``values``."""
+        return effective(values, {}, {}, self.options.operator_namespace).values
+
+
+@dataclass(frozen=True)
+class _Delivery:
+    """How the chart reaches the operator."""
+
+    source: ChartSource
+    configmap: dict[str, Json] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _defaults(chart: Chart) -> Values:
+    """Return values.yaml of a chart and its subcharts in one tree, parents over subcharts."""
+    found: Values = {}
+    for node in chart.tree():
+        found = coalesce([nested(node.path, node.chart.values), found])
+    return found
+
+
+def nested(path: tuple[str, ...], values: Values) -> Values:
+    """Return ``values`` under ``path``."""
+    for key in reversed(path):
+        values = {key: values}
+    return values
 
 
 def check_kinds(values: Json, defaults: Json, what: str, chart: str, path: ValuePath = ()) -> None:
@@ -228,22 +264,16 @@ def _operator_values(chart: Chart, options: Options) -> Values:
         settings[("customCACerts",)] = _added(get(values, ("customCACerts",)), _pems(options.ca_certificates))
     for path in settings:
         if get(chart.values, path) is None:
-            raise ConfigurationError(
-                f"chart {chart.label} has no value {format_path(path)}, so it is not W&B's operator (v1)"
-            )
+            raise ConfigurationError(f"chart {chart.label} has no value {format_path(path)}, so it is not W&B's operator (v1)")
     return apply(values, values, settings)
 
 
-def _server(
-    server: Renderer, values: Values, lock: Lock, location: Location, options: Options, resource: CustomResource
-) -> tuple[Rewrite, Separated]:
+def _server(server: Renderer, values: Values, site: _Site) -> tuple[Rewrite, Separated]:
     """Rewrite the images of the server chart, then move secrets out of its values."""
-    extra: Values = {"global": {"operator": {"apiVersion": API_VERSION, "namespace": options.operator_namespace}}}
-    wanted = _with_certificates(values, options)
-    wanted = _with_pull_secret(server, wanted, options)
-    result = rewrite(server, effective(wanted, {}, {}, options.operator_namespace).values, lock, location)
-    final = apply(wanted, server.computed(effective(wanted, {}, {}, options.operator_namespace).values), result.settings)
-    return result, separate(server, final, f"{resource.name}-site", extra)
+    wanted = _with_pull_secret(server, _with_certificates(values, site.options), site)
+    result = rewrite(server, site.effective(wanted), site.lock, site.location)
+    final = apply(wanted, server.computed(site.effective(wanted)), result.settings)
+    return result, separate(server, final, f"{site.resource.name}-site", site.effective({}))
 
 
 def _with_certificates(values: Values, options: Options) -> Values:
@@ -253,14 +283,14 @@ def _with_certificates(values: Values, options: Options) -> Values:
     return apply(values, values, {path: _added(get(values, path), _pems(options.ca_certificates))})
 
 
-def _with_pull_secret(server: Renderer, values: Values, options: Options) -> Values:
+def _with_pull_secret(server: Renderer, values: Values, site: _Site) -> Values:
     """Name the pull secret globally, and by the subchart's own value for pods that the global does not reach."""
-    if not options.pull_secret_name:
+    if not site.options.pull_secret_name:
         return values
-    entry: list[Json] = [{"name": options.pull_secret_name}]
+    entry: list[Json] = [{"name": site.options.pull_secret_name}]
     path = ("global", "imagePullSecrets")
     values = apply(values, values, {path: _added(get(values, path), entry)})
-    rendered = effective(values, {}, {}, options.operator_namespace).values
+    rendered = site.effective(values)
     missing = without_pull_secret(server.render(rendered).documents)
     computed = server.computed(rendered) if missing else {}
     for prefix in sorted({_subchart(pod.document.template) for pod in missing}):
@@ -294,48 +324,64 @@ def _pems(texts: Sequence[str]) -> list[Json]:
     return found
 
 
-def _delivery(
-    chart: Chart, location: Location, options: Options, name: Json, resource: CustomResource
-) -> tuple[ChartSource, dict[str, Json] | None, tuple[str, ...]]:
+def _delivery(chart: Chart, configmap: str, site: _Site) -> _Delivery:
     """Choose how the chart reaches the operator: the ConfigMap that it mounts at /charts, or the registry."""
-    if options.chart_delivery not in (AUTO, CONFIGMAP, OCI):
-        raise ConfigurationError(f"chart delivery {options.chart_delivery!r} is none of {AUTO}, {CONFIGMAP}, {OCI}")
-    if options.chart_delivery == CONFIGMAP or (options.chart_delivery == AUTO and outputs.fits(chart)):
-        configmap = outputs.chart_configmap(f"{name or 'wandb'}-charts", options.operator_namespace, chart)
-        return LocalChart(f"/charts/{outputs.chart_key(chart)}"), configmap, ()
+    wanted = site.options.chart_delivery
+    if wanted not in (AUTO, CONFIGMAP, OCI):
+        raise ConfigurationError(f"chart delivery {wanted!r} is none of {AUTO}, {CONFIGMAP}, {OCI}")
+    if wanted == CONFIGMAP and not configmap:
+        raise ConfigurationError("the operator chart mounts no ConfigMap at /charts", hint="use --chart-delivery oci")
+    if wanted == CONFIGMAP or (wanted == AUTO and configmap and outputs.fits(chart)):
+        document = outputs.chart_configmap(configmap, site.options.operator_namespace, chart)
+        return _Delivery(LocalChart(f"/charts/{outputs.chart_key(chart)}"), document)
     source = OciChart(
-        url=f"oci://{location.registry}/{location.repository(f'{CHARTS}/{chart.name}')}",
-        version=chart_tag(chart.version) if "+" not in chart.version else chart.version,
-        plain_http=options.plain_http,
-        credential_secret=CredentialSecret(f"{resource.name}-chart") if options.username else None,
+        url=f"oci://{site.location.registry}/{site.location.repository(f'{CHARTS}/{chart.name}')}",
+        version=chart.version,
+        plain_http=site.options.plain_http,
+        credential_secret=CredentialSecret(_chart_secret(site)) if site.options.username else None,
     )
-    return source, None, ("the chart comes from the registry, which needs the operator 1.22.0 or later",)
+    return _Delivery(source, None, ("the chart comes from the registry, which needs operator 1.22.0 or later",))
 
 
-def _secrets(
-    options: Options,
-    resource: CustomResource,
-    location: Location,
-    separated: Separated,
-    user: UserInput,
-    chart: ChartSource,
-) -> tuple[dict[str, Json], ...]:
-    """Return every Secret: pull secrets in both namespaces, the chart's credentials, the site's own, the user's documents."""
+def charts_configmap(documents: Iterable[Document]) -> str:
+    """Return the ConfigMap that the operator's pod mounts at /charts, or an empty string."""
+    for pod in pods(documents):
+        mounted = {
+            get(it, ("name",))
+            for container in _maps(pod.spec.get("containers"))
+            for it in _maps(container.get("volumeMounts"))
+            if it.get("mountPath") == "/charts"
+        }
+        for volume in _maps(pod.spec.get("volumes")):
+            name = get(volume, ("configMap", "name"))
+            if volume.get("name") in mounted and isinstance(name, str):
+                return name
+    return ""
+
+
+def _maps(items: Json) -> list[dict[str, Json]]:
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _chart_secret(site: _Site) -> str:
+    return f"{site.resource.name}-chart"
+
+
+def _secrets(site: _Site, separated: Separated, chart: ChartSource) -> list[dict[str, Json]]:
+    """Return every Secret of ours: pull secrets in both namespaces, the chart's credentials, the site's own."""
+    options, resource = site.options, site.resource
     found: list[dict[str, Json]] = []
     if options.username:
-        found += [
-            outputs.pull_secret(options.pull_secret_name, namespace, location.registry, options.username, options.password)
-            for namespace in sorted({options.operator_namespace, resource.namespace})
-        ]
+        for namespace in sorted({options.operator_namespace, resource.namespace}):
+            login = (site.location.registry, options.username, options.password)
+            found.append(outputs.pull_secret(options.pull_secret_name, namespace, *login))
         if isinstance(chart, OciChart):
-            found.append(
-                outputs.chart_credentials(f"{resource.name}-chart", resource.namespace, options.username, options.password)
-            )
-    found += [
+            login = (_chart_secret(site), resource.namespace, options.username)
+            found.append(outputs.chart_credentials(*login, options.password))
+    return found + [
         outputs.secret(f"{resource.name}-site-{suffix}", resource.namespace, data)
         for suffix, data in sorted(separated.secrets.items())
     ]
-    return (*found, *user.secrets)
 
 
 def _moves(chart: str, separated: Separated) -> list[Change]:
