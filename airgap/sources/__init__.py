@@ -1,0 +1,32 @@
+"""Sources: where the pieces of a bundle come from on the connected side.
+
+::
+
+    places.py     where a host is really reached (registries:, hosts: of the manifest)
+    channel.py    the release channel, or a spec saved elsewhere
+    helmrepo.py   Helm repositories and charts in OCI registries; semver.py their version ranges
+    images.py     images of registries and of the local Docker engine (engine.py), as the Source that fetch copies from
+    artifacts.py  charts, specs, tools and files as OCI artifacts
+"""
+
+from airgap.sources.artifacts import Artifact, chart_artifact, file_artifact, installer_artifact, spec_artifact, tool_artifact
+from airgap.sources.channel import ChannelRelease, find_license, read_channel
+from airgap.sources.helmrepo import FetchedChart, fetch_chart
+from airgap.sources.images import ImageSources
+from airgap.sources.places import Places
+
+__all__ = [
+    "Artifact",
+    "ChannelRelease",
+    "FetchedChart",
+    "ImageSources",
+    "Places",
+    "chart_artifact",
+    "fetch_chart",
+    "file_artifact",
+    "find_license",
+    "installer_artifact",
+    "read_channel",
+    "spec_artifact",
+    "tool_artifact",
+]
