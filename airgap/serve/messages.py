@@ -110,11 +110,9 @@ class Access:
 
     def __str__(self) -> str:
         """Client, request, status, bytes, milliseconds, user agent; control characters made visible."""
-        target = self.target.encode("unicode_escape").decode()
+        target = f"{self.host}{self.target}".encode("unicode_escape").decode()
         agent = self.agent.encode("unicode_escape").decode()
-        return (
-            f'{self.client} "{self.method} {self.host}{target}" {self.status} {self.sent} {self.seconds * 1000:.0f}ms "{agent}"'
-        )
+        return f'{self.client} "{self.method} {target}" {self.status} {self.sent} {self.seconds * 1000:.0f}ms "{agent}"'
 
 
 def json_answer(data: object, headers: Mapping[str, str] | None = None, media_type: str = JSON_TYPE) -> Answer:

@@ -28,7 +28,8 @@ VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 PAGE_LIMIT = 10_000
 """Names of one page of tags or repositories when the client asks for no number."""
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def ping(_contents: Contents, _request: Request, _route: Route) -> Answer:
@@ -116,7 +117,7 @@ def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
 def page(names: Collection[str], request: Request, path: str) -> tuple[list[str], dict[str, str]]:
     """Return the part of ``names`` that ``n`` and ``last`` ask for, in ASCII order, and a Link to the next part."""
     number = request.first("n")
-    if number and not (number.isascii() and number.isdigit()):
+    if number and not _NUMBER.fullmatch(number):
         raise RefusalError(HTTPStatus.BAD_REQUEST, "SIZE_INVALID", f"n={number[:20]!r} is not a whole number")
     limit = min(int(number), PAGE_LIMIT) if number else PAGE_LIMIT
     last = request.first("last")

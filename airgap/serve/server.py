@@ -100,7 +100,7 @@ class Site:
         self._check_user(request)
         source = request.first("ns")
         answer = self._endpoint(request, wanted)
-        if source and wanted.is_registry:
+        if source and wanted.is_registry and source.isascii() and source.isprintable():
             return Answer(answer.status, {**answer.headers, "OCI-Namespace": source}, answer.body)
         return answer
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import select
 import socket
 import socketserver
@@ -48,8 +49,15 @@ POLL = 0.1
 """Seconds after which the accepting thread looks whether it shall stop."""
 WATCH_EVERY = 1.0
 """Seconds between two looks at slow clients."""
+FIELD_LIMIT = 100
+"""Parameters of one query; a manifest may come with a few dozen tags."""
 CHUNK_LINE = 1024
 """Bytes of a chunk-size line (RFC 9112, 7.1); extensions longer than that are nobody's."""
+
+_BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+"""Statuses without body or length (RFC 9110, 8.6)."""
+_NUMBER = re.compile(r"[0-9]{1,18}")
+"""A length: no more digits than any file has, and no signs, blanks or digits of other scripts as int() takes them."""
 
 _LOG = logging.getLogger(__name__)
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -222,10 +230,19 @@ class Exchange(BaseHTTPRequestHandler):
             return RefusalError(HTTPStatus.INSUFFICIENT_STORAGE, "DENIED", error.message).answer(), body
         except AirgapError as error:
             return RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, "UNKNOWN", error.message).answer(), body
+        except (ConnectionError, TimeoutError, ssl.SSLError):
+            raise  # the client's line, not our disk
+        except OSError as error:
+            _LOG.error("%s %s failed: %s", self.command, self.path, error)
+            message = f"the server's files cannot be used: {error.strerror}"
+            return RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, "UNKNOWN", message).answer(), body
 
     def _request(self, body: Body) -> Request:
-        target = urlsplit(self.path)
-        query = parse_qs(target.query, keep_blank_values=True, max_num_fields=100)
+        try:
+            target = urlsplit(self.path)
+            query = parse_qs(target.query, keep_blank_values=True, max_num_fields=FIELD_LIMIT)
+        except ValueError as error:
+            raise RefusalError(HTTPStatus.BAD_REQUEST, "UNSUPPORTED", f"the URL cannot be read: {error}") from error
         path = unquote(target.path)
         if not path.isprintable():
             raise RefusalError(HTTPStatus.BAD_REQUEST, "NAME_INVALID", "a path holds control characters")
@@ -247,7 +264,7 @@ class Exchange(BaseHTTPRequestHandler):
             raise RefusalError(HTTPStatus.BAD_REQUEST, "SIZE_INVALID", "the length of the request is ambiguous (RFC 9112, 6.3)")
         if codings:
             return ChunkedBody(self)
-        if len(set(lengths)) > 1 or not all(length.isascii() and length.isdigit() for length in lengths):
+        if len(set(lengths)) > 1 or not all(_NUMBER.fullmatch(length) for length in lengths):
             self.close_connection = True
             raise RefusalError(HTTPStatus.BAD_REQUEST, "SIZE_INVALID", "Content-Length is not one whole number")
         return SizedBody(self, int(lengths[0]) if lengths else 0)
@@ -267,7 +284,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
-        if answer.status != HTTPStatus.NO_CONTENT:
+        if answer.status not in _BODILESS:
             self.send_header("Content-Length", str(answer.length))
         if self.close_connection:
             self.send_header("Connection", "close")
@@ -305,7 +322,9 @@ class Exchange(BaseHTTPRequestHandler):
             try:
                 return os.sendfile(self.connection.fileno(), descriptor, offset, size)
             except BlockingIOError:  # a socket with a timeout does not block by itself
-                if not select.select([], [self.connection], [], IDLE_LIMIT)[1]:
+                poll = select.poll()
+                poll.register(self.connection, select.POLLOUT)
+                if not poll.poll(IDLE_LIMIT * 1000):
                     raise TimeoutError("the client reads nothing") from None
 
     def _linger(self) -> None:

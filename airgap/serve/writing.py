@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airgap.serve.store import Store
     from airgap.transport.body import Window
 
-_CONTENT_RANGE = re.compile(r"(?:bytes[ =])?(\d+)-(\d+)(?:/(?:\d+|\*))?")
+_CONTENT_RANGE = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/(?:[0-9]{1,18}|\*))?")
 """``A-B`` by the distribution-spec; RFC 9110's ``bytes A-B/N`` is what other clients write."""
 
 

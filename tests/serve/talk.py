@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airgap.oci import OCI_CONFIG, OCI_MANIFEST
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import requests
 
-    from airgap.serve import Server
 
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 
@@ -32,11 +34,17 @@ def image(config: bytes, *layers: bytes, **more: Any) -> bytes:
 
 @dataclass
 class Talk:
-    server: Server
+    """A client of ``server``, which runs in this process, or at a URL."""
+
+    server: Any
     session: requests.Session
 
+    @property
+    def url(self) -> str:
+        return self.server if isinstance(self.server, str) else self.server.url
+
     def ask(self, method: str, path: str, **more: Any) -> requests.Response:
-        url = path if "://" in path else f"{self.server.url}{path}"
+        url = path if "://" in path else f"{self.url}{path}"
         return self.session.request(method, url, timeout=20, allow_redirects=False, **more)
 
     def get(self, path: str, **headers: str) -> requests.Response:
@@ -68,3 +76,11 @@ class Talk:
 def code(answer: requests.Response) -> tuple[int, str]:
     """The status and the distribution-spec's error code."""
     return answer.status_code, answer.json()["errors"][0]["code"]
+
+
+def eventually(happens: Callable[[], bool]) -> None:
+    """Wait for what another thread will do soon."""
+    until = time.monotonic() + 15
+    while not happens():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.02)

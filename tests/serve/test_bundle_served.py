@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from airgap.bundle import BundleReader
+from airgap.errors import ConfigurationError
 from airgap.oci import OCI_INDEX, Digest
 from airgap.plan import wanted
 from airgap.ref import Location
@@ -263,3 +264,33 @@ def test_an_empty_content_is_served_as_empty(tmp_path: Path, session: requests.S
     path = Content().write(tmp_path / "empty.tar")
     with BundleReader.open(path) as bundle, Server(bundle) as server:
         assert Talk(server, session).get("/v2/_catalog").json() == {"repositories": []}
+
+
+def test_a_bundle_under_a_prefix_that_is_no_path_is_refused(bundle: BundleReader) -> None:
+    with pytest.raises(ConfigurationError, match="upper case"):
+        Server(bundle, options=Options(prefix="Team")).start()
+
+
+@pytest.mark.parametrize(
+    ("chart", "expected"),
+    [
+        ({"url": "oci://ghcr.io/wandb/platform", "version": "0.1.0"}, "0.1.0"),
+        ({"url": "oci://ghcr.io/wandb/platform:0.2.0"}, "0.2.0"),
+        ({"url": "https://charts.example", "name": "platform"}, "0.2.0"),
+        ({"url": "https://charts.example", "name": "platform", "version": "~0.1"}, "0.1.0+build.5"),
+    ],
+)
+def test_every_form_of_the_charts_source_leads_here(
+    bundle: BundleReader, session: requests.Session, chart: dict[str, str], expected: str
+) -> None:
+    with Server(bundle, options=Options(releases={"latest": json.dumps({"chart": chart, "values": {}}).encode()})) as server:
+        found = Talk(server, session).get("/api/v1/operator/channel").json()["chart"]
+        assert found == {"url": f"{server.url}/charts", "name": "platform", "version": expected}
+
+
+def test_a_chart_in_the_operators_own_files_stays_there(bundle: BundleReader, session: requests.Session) -> None:
+    releases = {"latest": b'{"chart": {"path": "/charts/x.tgz"}, "values": {}}', "7": b'{"values": {"a": 1}}'}
+    with Server(bundle, options=Options(releases=releases)) as server:
+        talk = Talk(server, session)
+        assert talk.get("/api/v1/operator/channel").json()["chart"] == {"path": "/charts/x.tgz"}
+        assert talk.get("/api/v1/operator/channel/release/7").json() == {"metadata": None, "chart": None, "values": {"a": 1}}

@@ -20,7 +20,7 @@ import requests
 from airgap.bundle import BundleReader
 from airgap.errors import ConfigurationError, DiskError, NetworkError
 from airgap.serve import Options, Server, load_users, wire
-from tests.serve.talk import Talk, code, sha256
+from tests.serve.talk import Talk, code, eventually, image, sha256
 from tests.world.authority import Authority
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def test_one_connection_too_many_is_told_to_come_back(shelf: Talk, monkeypatch: 
             assert connection.recv(1000).startswith(b"HTTP/1.1 200")
         with line(shelf.server) as third:
             assert said(third).startswith(b"HTTP/1.1 503 ")
-    assert shelf.ask("GET", "/healthz").status_code == 200
+    eventually(lambda: shelf.ask("GET", "/healthz").status_code == 200)
 
 
 def test_a_client_that_goes_away_while_it_is_served_is_noted_as_499(tmp_path: Path, session: requests.Session) -> None:
@@ -226,6 +226,48 @@ def test_a_signal_ends_it_in_good_order(tmp_path: Path, session: requests.Sessio
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (0, "stopped in good order\n", "")
+
+
+# -- a disk that fills up ----------------------------------------------------------------------------------------------------
+
+LIMITED = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+"""
+
+
+@pytest.fixture
+def cramped(tmp_path: Path, session: requests.Session) -> Iterator[Talk]:
+    """A store in a process whose files may not grow beyond 4,000 bytes."""
+    command = [sys.executable, "-c", LIMITED + SCRIPT, str(tmp_path / "store")]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}  # its files would not fit
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment) as process:
+        assert process.stdout
+        yield Talk(process.stdout.readline().strip(), session)
+        process.terminate()
+
+
+def test_an_upload_that_does_not_fit_is_507_and_keeps_what_came(cramped: Talk) -> None:
+    place = cramped.open("app")
+    assert cramped.ask("PATCH", place, data=b"x" * 3000).status_code == 202
+    answer = cramped.ask("PATCH", place, data=b"x" * 3000)
+    assert code(answer) == (507, "DENIED")
+    assert cramped.get(place).headers["Range"] == "0-2999"
+    assert cramped.ask("PUT", place, params={"digest": sha256(b"x" * 3000)}).status_code == 201
+
+
+def test_a_manifest_that_does_not_fit_changes_nothing(cramped: Talk, tmp_path: Path) -> None:
+    cramped.blob("app", b"{}")
+    assert code(cramped.manifest("app", "big", image(b"{}", annotations={"a": "b" * 5000}))) == (507, "DENIED")
+    for number in range(40):  # until index.json itself has no room
+        answer = cramped.manifest("app", f"tag{number}", image(b"{}", annotations={"a": str(number)}))
+        if answer.status_code != 201:
+            break
+    assert code(answer) == (507, "DENIED")
+    assert code(cramped.get(f"/v2/app/manifests/tag{number}")) == (404, "MANIFEST_UNKNOWN")
+    tags = cramped.get("/v2/app/tags/list").json()["tags"]
+    assert len(tags) == number > 5
+    assert list((tmp_path / "store").glob(".index.*")) == []
 
 
 # -- TLS and users ------------------------------------------------------------------------------------------------------------
@@ -342,3 +384,37 @@ def test_a_file_of_users_that_cannot_be_used_names_the_line_not_the_password(tmp
 def test_a_file_of_users_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match="cannot be read"):
         load_users(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (b"GET http://[/ HTTP/1.1", 400),
+        (b"GET /?" + b"a&" * 200 + b" HTTP/1.1", 400),
+        (b"GET /v2/_catalog?n=" + b"9" * 5000 + b" HTTP/1.1", 400),
+        (b"GET /v2/_catalog HTTP/1.1\r\nContent-Length: " + b"9" * 5000, 400),
+        (b"GET /v2/_catalog?ns=a%0d%0aX-Injected:%20b HTTP/1.1", 200),
+        (b"GET /v2/_catalog?ns=%f0%9f%92%a9 HTTP/1.1", 200),
+    ],
+)
+def test_a_hostile_request_gets_a_plain_answer(shelf: Talk, request_head: bytes, status: int) -> None:
+    answer = one(shelf.server, request_head + b"\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert b"Injected" not in answer
+
+
+def test_files_that_vanish_under_the_server_are_its_own_trouble(
+    store: Talk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    digest = store.image("app", "1")
+    (tmp_path / "store/blobs/sha256" / digest.partition(":")[2]).unlink()
+    answer = store.get("/v2/app/manifests/1")
+    assert code(answer) == (500, "UNKNOWN")
+    assert "No such file" in answer.text
+    assert "failed" in caplog.text
+
+
+def test_a_store_that_cannot_be_a_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DiskError, match="cannot be written"):
+        Server(None, tmp_path / "file").start()
