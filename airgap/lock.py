@@ -62,6 +62,22 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """An image that is needed, before it is looked up: ``origins`` say why.
+
+    ``features``: the optional features that ask for it (none: the default installation does). ``optional``: only values or
+    annotations name it, so that it may not exist at all. ``local``: it is to come from the Docker engine. ``notes`` stay with it.
+    """
+
+    reference: Reference
+    origins: tuple[Origin, ...] = ()
+    features: tuple[str, ...] = ()
+    optional: bool = False
+    local: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class LockedTree:
     """A manifest or index with all that hangs on it.
 

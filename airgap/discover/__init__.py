@@ -21,7 +21,7 @@ from airgap.discover.beyond import UNRENDERED, is_moving, look_beyond
 from airgap.discover.explore import explore
 from airgap.discover.rendering import Profile, Question, Renderer
 from airgap.errors import ConfigurationError
-from airgap.lock import Origin
+from airgap.lock import Origin, Requirement
 from airgap.manifest import ALL, DEFAULT, nearest
 from airgap.tools import KUBE_VERSION, RenderError
 
@@ -46,22 +46,6 @@ class ChartInput:
     release: str
     namespace: str
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {DEFAULT: {}}, hash=False)
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """An image that is needed: ``origins`` say why, ``features`` which optional features ask for it (none: the default does).
-
-    ``optional``: only values or annotations name it, so that it may not exist at all. ``local``: it is to come from the Docker
-    engine. ``notes`` go to the lock.
-    """
-
-    reference: Reference
-    origins: tuple[Origin, ...] = ()
-    features: tuple[str, ...] = ()
-    optional: bool = False
-    local: bool = False
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
