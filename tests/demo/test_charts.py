@@ -90,7 +90,7 @@ def test_every_image_of_every_feature_can_be_built(render: Render) -> None:
 
 
 def test_bufstream_does_not_render_without_a_bucket(render: Render) -> None:
-    with pytest.raises(ValueError, match=r"bufstream\.bufstream\.bucket\.name is required"):
+    with pytest.raises(ValueError, match=r"\.Values\.bufstream\.bucket\.name is required"):
         render("operator-wandb", "bufstream.install=true")
 
 
