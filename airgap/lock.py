@@ -66,7 +66,7 @@ class Requirement:
     """An image that is needed, before it is looked up: ``origins`` say why.
 
     ``features``: the optional features that ask for it (none: the default installation does). ``optional``: only values or
-    annotations name it, so that it may not exist at all. ``local``: it is to come from the Docker engine. ``notes`` stay with it.
+    annotations name it, so that it may not exist at all. ``local``: it is to come from the Docker engine. ``notes`` stay.
     """
 
     reference: Reference
