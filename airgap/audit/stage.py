@@ -15,9 +15,10 @@ raised, so they can never pass for a verdict.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ from airgap.ref import Reference
 from airgap.scan import Document, Hit, parse_rendering, scan
 from airgap.tools import KUBE_VERSION
 from airgap.values import format_path, get, leaves
-from airgap.wandb import LocalChart, OciChart, effective
+from airgap.wandb import KIND, LocalChart, OciChart, effective
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -112,7 +113,8 @@ def audit(
         node_mirrors=options.node_mirrors,
     )
     findings = [bench.judge(subject, hit) for subject, hit in hits]
-    findings += [*unread, _chart_source(resource, source, bench, options), *_airgapped(subjects, operator_chart.label)]
+    findings += [*unread, *_airgapped(subjects, operator_chart.label)]
+    findings += [_chart_source(resource, source, bench, options), *_chart_version(resource, source, server_chart)]
     ordered = tuple(sorted(set(findings)))
     is_open = any(finding.verdict == OPEN for finding in ordered)
     return Verdict(
@@ -226,7 +228,7 @@ def _chart_source(resource: CustomResource, reference: Reference | None, bench: 
         verdict, text, reason, fix = _oci_chart(chart, reference, bench)
     elif chart is not None:
         verdict, text, reason, fix = _repo_chart(chart, bench)
-    label = f"WeightsAndBiases/{resource.name}"
+    label = f"{KIND}/{resource.name}"
     return Finding(verdict, CHART, RESOURCE_DOCUMENT, "", label, "spec.chart", text, reason, fix)
 
 
@@ -260,15 +262,35 @@ def _oci_chart(chart: OciChart, reference: Reference | None, bench: Bench) -> tu
 
 
 def _repo_chart(chart: RepoChart, bench: Bench) -> tuple[str, str, str, str]:
-    """Judge a Helm repository: any that is not known inside is open, because nothing proves what lies there."""
+    """Judge a Helm repository: it is one that the user named, unless its host is known to be outside."""
     host = host_only(chart.url.partition("://")[2].partition("/")[0].rpartition("@")[2]).lower()
-    document = Document("", {"kind": "WeightsAndBiases", "metadata": {"name": "spec.chart"}})
-    judged = bench.judge(Subject(RESOURCE_DOCUMENT, (document,), is_file=True), _url_hit(document, chart.url, host))
+    document = Document("", {"kind": KIND, "metadata": {"name": "spec.chart"}})
+    asked = replace(bench, configured={**bench.configured, host: "spec.chart.url"})
+    hit = Hit(document, "spec.chart.url", chart.url, URL, None, host)
+    judged = asked.judge(Subject(RESOURCE_DOCUMENT, (document,), is_file=True), hit)
     return judged.verdict, chart.url, judged.reason, judged.fix and DELIVERY_FIX
 
 
-def _url_hit(document: Document, url: str, host: str) -> Hit:
-    return Hit(document, "spec.chart.url", url, URL, None, host)
+def _chart_version(resource: CustomResource, reference: Reference | None, server_chart: Chart) -> list[Finding]:
+    """Refuse a chart source that would bring another chart than the one that was rendered here: nothing is known of that."""
+    chart = resource.chart
+    named = {"": ""}
+    if isinstance(chart, LocalChart):
+        told = re.search(r"-(\d+\.\d+\.\d+[^/]*?)(?:\.tgz)?$", chart.path)
+        named = {told[1]: chart.path} if told else {server_chart.version: chart.path}
+    elif isinstance(chart, OciChart):
+        named = {reference.tag if reference else "": chart.url}
+    elif chart is not None:
+        named = {chart.version: f"{chart.url} {chart.name}"}
+    ((version, text),) = named.items()
+    if chart is None or chart_tag(version) == chart_tag(server_chart.version):
+        return []
+    reason = (
+        f"the operator would take {version or 'the latest version'}, but what was rendered and judged is {server_chart.label}"
+    )
+    label = f"{KIND}/{resource.name}"
+    fix = f"set spec.chart.version: {server_chart.version}, or audit with the bundle that holds the other"
+    return [Finding(OPEN, CHART, RESOURCE_DOCUMENT, "", label, "spec.chart.version", text, reason, fix)]
 
 
 def _airgapped(subjects: Iterable[Subject], chart: str) -> list[Finding]:
@@ -307,8 +329,8 @@ def _warnings(subjects: Iterable[Subject], options: AuditOptions) -> list[str]:
     if not options.pull_secret:
         return []
     return [
-        f"{subject.chart}: {pod.document.label} (service account {pod.service_account}) names no pull secret: its image is pulled"
-        " without credentials"
+        f"{subject.chart}: {pod.document.label} (service account {pod.service_account}) names no pull secret:"
+        " its images are pulled without credentials"
         for subject in subjects
         for pod in without_pull_secret(subject.documents)
     ]
