@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,6 +121,10 @@ class BundleManifest:
             told = "; ".join(faults) or "it is empty"
             raise ConfigurationError(f"manifest {path}: {told}", hint="its shape: airgap config schema")
         return _manifest(data, path.absolute().parent)
+
+    def with_platforms(self, platforms: tuple[Platform, ...]) -> BundleManifest:
+        """Return the same manifest for other platforms (empty: all of them)."""
+        return replace(self, platforms=platforms)
 
     def chart(self, name: str) -> ChartEntry | None:
         """Return the entry of that name."""

@@ -75,7 +75,7 @@ def _table(lock: Lock, size: int) -> str:
 
 
 def _channel(lock: Lock) -> str:
-    return " ".join(f"{key} {value}" for key, value in lock.channel.items() if isinstance(value, str)) or "none"
+    return " ".join(f"{key} {value}" for key, value in lock.channel.items() if key != "spec") or "none"
 
 
 def _artifact_row(artifact: LockedArtifact) -> tuple[str, ...]:

@@ -78,11 +78,32 @@ def values(command: Command) -> Command:
     """Add --values, repeatable."""
     return click.option(
         "--values",
-        "-f",
         "values_files",
         multiple=True,
         type=click.Path(exists=True, dir_okay=False, allow_dash=True),
         help="Helm values or a whole WeightsAndBiases custom resource; several as helm does.",
+    )(command)
+
+
+def manifest(command: Command) -> Command:
+    """Add -f/--file, the manifest."""
+    return click.option(
+        "-f",
+        "--file",
+        "manifest_file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="The bundle manifest; default: the one for W&B that ships with airgap.",
+    )(command)
+
+
+def platforms(command: Command) -> Command:
+    """Add --platform, repeatable."""
+    return click.option(
+        "--platform",
+        "platforms",
+        multiple=True,
+        metavar="OS/ARCH[/VARIANT]|all",
+        help="Instead of the manifest's platforms; several or all keep whole indexes.",
     )(command)
 
 

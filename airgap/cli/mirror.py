@@ -1,0 +1,122 @@
+"""``airgap mirror``: everything into one file."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from airgap import fetch as stage
+from airgap.bundle import interrupted
+from airgap.cli import options
+from airgap.cli.connected import Planned, Upstream, plan_bundle, planned_from
+from airgap.cli.output import emit
+from airgap.cli.progress import human
+from airgap.lock import Lock
+from airgap.tools import Helm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@click.command(
+    "mirror",
+    epilog="""\b
+Examples:
+  airgap mirror wandb.tar                            # the manifest that ships with airgap
+  airgap mirror wandb.tar -f corp.yaml --values user.yaml --platform linux/amd64
+  airgap mirror wandb.tar --lock airgap.lock         # exactly what was planned, byte for byte""",
+)
+@click.argument("bundle", type=click.Path(dir_okay=False, path_type=Path))
+@options.manifest
+@options.values
+@options.platforms
+@click.option(
+    "--lock",
+    "lock_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Carry exactly what this lock lists.",
+)
+@click.option("--include-foreign", is_flag=True, help="Carry layers that their publisher wants fetched from elsewhere.")
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched, write nothing.")
+@options.jobs
+@options.helm
+@options.output
+@options.common
+def command(
+    *,
+    bundle: Path,
+    manifest_file: Path | None,
+    values_files: tuple[str, ...],
+    platforms: tuple[str, ...],
+    lock_file: Path | None,
+    include_foreign: bool,
+    dry_run: bool,
+    jobs: int,
+    output_format: str,
+    **flags: Any,
+) -> None:
+    """Write the release channel's spec, the charts, every image, helm and airgap itself into BUNDLE.
+
+    An interrupted run is finished by the same command: no finished blob is fetched twice.
+    """
+    progress = options.progress(flags)
+    helm = Helm.find(flags.pop("helm_path"))
+    with _scratch(bundle) as scratch:
+        upstream = Upstream.open(manifest_file, platforms, scratch)
+        lock = Lock.from_bytes(lock_file.read_bytes(), str(lock_file)) if lock_file else interrupted(bundle)
+        if lock is not None:
+            if lock_file is None:
+                progress.warn(f"{bundle} was begun before and is finished now; to begin anew delete {bundle}.partial")
+            planned = planned_from(upstream, lock, helm)
+        else:
+            planned = plan_bundle(upstream, values_files, helm, flags.pop("kube_version"), jobs=jobs, progress=progress)
+            for warning in planned.warnings:
+                progress.warn(warning)
+        if dry_run:
+            _dry(planned, bundle, output_format)
+            return
+        result = stage.mirror(
+            planned.lock, planned.sources, bundle, jobs=jobs, progress=progress, include_foreign=include_foreign
+        )
+    told = "was whole already" if result.already else f"fetched {result.fetched} blobs, {human(result.fetched_size)}"
+    held = f" ({result.held} were there)" if result.held and not result.already else ""
+    emit(
+        output_format,
+        data={
+            "bundle": str(result.path),
+            "digest": str(result.digest),
+            "bytes": result.size,
+            "fetched": result.fetched,
+            "fetchedBytes": result.fetched_size,
+            "held": result.held,
+        },
+        table=f"{result.path}: {human(result.size)}, {len(planned.lock.images)} images, {told}{held}; lock {result.digest}",
+        names=[str(result.path)],
+    )
+
+
+def _dry(planned: Planned, bundle: Path, output_format: str) -> None:
+    """Say what a run would fetch."""
+    blobs = planned.lock.blobs()
+    size = sum(blob.size for blob in blobs.values())
+    emit(
+        output_format,
+        data={"bundle": str(bundle), "digest": str(planned.lock.digest), "blobs": len(blobs), "bytes": size},
+        table=f"{bundle}: would hold {len(planned.lock.images)} images, {len(blobs)} blobs, {human(size)}",
+        names=[str(image.reference) for image in planned.lock.images],
+    )
+
+
+@contextmanager
+def _scratch(bundle: Path) -> Iterator[Path]:
+    """Give a folder beside the bundle for what must be a file first; a run that was killed leaves it to the next one."""
+    folder = bundle.absolute().with_name(f".{bundle.name}.scratch")
+    folder.mkdir(exist_ok=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,144 @@
+"""``airgap plan``: what would be bundled, and why."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from airgap.cli import options
+from airgap.cli.connected import Planned, Upstream, plan_bundle
+from airgap.cli.output import emit, table
+from airgap.cli.progress import human
+from airgap.errors import ConfigurationError
+from airgap.ref import Reference
+from airgap.tools import Helm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airgap.discover import Feature
+    from airgap.lock import Lock, LockedImage
+
+LOCK = "airgap.lock"
+
+
+@click.command(
+    "plan",
+    epilog="""\b
+Examples:
+  airgap plan                                       # manifests/wandb.yaml, as it is
+  airgap plan -f corp.yaml --values user.yaml
+  airgap plan --why quay.io/prometheus/prometheus:v2.47.0
+  airgap plan -o name | sort                        # the list, for another tool""",
+)
+@options.manifest
+@options.values
+@options.platforms
+@click.option("--lock", "lock_file", default=LOCK, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--why", metavar="REFERENCE", help="Print why this image is needed: chart, template, object, value path.")
+@click.option("--dry-run", is_flag=True, help="Write no lock.")
+@options.jobs
+@options.helm
+@options.output
+@options.common
+def command(
+    *,
+    manifest_file: Path | None,
+    values_files: tuple[str, ...],
+    platforms: tuple[str, ...],
+    lock_file: Path,
+    why: str | None,
+    dry_run: bool,
+    jobs: int,
+    output_format: str,
+    **flags: Any,
+) -> None:
+    """Resolve the manifest to digests and sizes, show the table and what each optional feature would add, write the lock."""
+    progress = options.progress(flags)
+    helm = Helm.find(flags.pop("helm_path"))
+    wanted = Reference.parse(why) if why else None
+    with tempfile.TemporaryDirectory(prefix="airgap-plan-") as scratch:
+        upstream = Upstream.open(manifest_file, platforms, Path(scratch))
+        planned = plan_bundle(
+            upstream, values_files, helm, flags.pop("kube_version"), jobs=jobs, progress=progress, offers=why is None
+        )
+    for warning in planned.warnings:
+        progress.warn(warning)
+    if wanted:
+        click.echo(_reasons(planned, wanted))
+        return
+    if not dry_run:
+        _write(planned.lock, lock_file)
+    names = [str(image.reference) for image in planned.lock.images]
+    emit(output_format, data=_data(planned), table=_table(planned, "" if dry_run else str(lock_file)), names=names)
+
+
+def _write(lock: Lock, path: Path) -> None:
+    """Write the lock under its name only when it is whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(lock.to_bytes())
+    partial.replace(path)
+
+
+def _reasons(planned: Planned, wanted: Reference) -> str:
+    """Return the chain of each origin of ``wanted``; of what is only offered, too."""
+    found = planned.discovery
+    hits = [item for item in (*found.requirements, *found.offered) if item.reference == wanted] if found else []
+    if not hits:
+        raise ConfigurationError(f"nothing asks for {wanted}", hint="airgap plan -o name lists what is asked for")
+    lines = [str(wanted)]
+    for item in hits:
+        state = f"optional: {', '.join(item.features)}" if item.features else "needed by default"
+        lines += [f"  {state}", *(f"  {origin}" for origin in item.origins)]
+    return "\n".join(lines)
+
+
+def _data(planned: Planned) -> dict[str, Any]:
+    features = planned.discovery.features if planned.discovery else ()
+    return {
+        "lock": json.loads(planned.lock.to_bytes()),
+        "digest": str(planned.lock.digest),
+        "bytes": sum(blob.size for blob in planned.lock.blobs().values()),
+        "features": [
+            {
+                "name": feature.name,
+                "chart": feature.chart,
+                "selected": feature.selected,
+                "adds": [str(reference) for reference in feature.adds],
+                "addsBytes": planned.extra.get(feature.name, 0),
+                "problem": feature.problem,
+            }
+            for feature in features
+        ],
+    }
+
+
+def _table(planned: Planned, written: str) -> str:
+    lock = planned.lock
+    parts = [table(("IMAGE", "SIZE", "DIGEST", "WHY", "NOTE"), [_row(image) for image in lock.images])]
+    features = planned.discovery.features if planned.discovery else ()
+    if features:
+        rows = [_feature(feature, planned.extra) for feature in features]
+        parts.append(table(("FEATURE", "IN", "IMAGES", "BYTES", "WHICH"), rows))
+    blobs = lock.blobs()
+    total = sum(blob.size for blob in blobs.values())
+    told = f"{len(lock.images)} images, {len(lock.artifacts)} artifacts, {len(blobs)} blobs, {human(total)}; lock {lock.digest}"
+    parts.append(f"{told}{f' written to {written}' if written else ''}")
+    return "\n\n".join(parts)
+
+
+def _row(image: LockedImage) -> tuple[str, ...]:
+    first = image.origins[0] if image.origins else None
+    why = f"{first.object or first.kind}" if first else ""
+    more = f" and {len(image.origins) - 1} more" if len(image.origins) > 1 else ""
+    return str(image.reference), human(image.tree.size), image.digest.short, f"{why}{more}", "; ".join(image.notes)
+
+
+def _feature(feature: Feature, extra: Mapping[str, int]) -> tuple[str, ...]:
+    size = human(extra[feature.name]) if feature.name in extra else "?"
+    which = feature.problem or ", ".join(str(reference) for reference in feature.adds)
+    return feature.name, "yes" if feature.selected else "no", str(len(feature.adds)), size, which
