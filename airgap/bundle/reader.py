@@ -20,7 +20,7 @@ from airgap.bundle import ustar
 from airgap.bundle.arrange import Arrangement, Member, arrange
 from airgap.bundle.medium import FileMedium, Medium, chunks, read
 from airgap.bundle.verification import Verification, header_fault, size_fault, verify
-from airgap.errors import BundleError, ConfigurationError
+from airgap.errors import BundleError, ConfigurationError, IntegrityError
 from airgap.layout import INDEX_FILE, LAYOUT_FILE, blob_path, check
 from airgap.lock import Lock
 from airgap.oci import Descriptor, Digest, Index, Manifest, parse_manifest
@@ -104,7 +104,12 @@ class BundleReader:
         """Return a small blob whole; raises BundleError unless size and digest are right."""
         member = self._member(descriptor)
         data = read(self._medium, member.offset, member.size)
-        return check(data, descriptor, f"blob {descriptor.digest} in bundle {self.path}")
+        try:
+            return check(data, descriptor, f"blob {descriptor.digest}")
+        except IntegrityError as error:
+            raise BundleError(
+                f"bundle {self.path} is damaged: {error.message}", hint=f"airgap verify {self.path} lists all that is wrong"
+            ) from error
 
     def manifest(self, descriptor: Descriptor) -> Manifest | Index:
         """Return a manifest or index, parsed, with its bytes; raises IntegrityError when it is damaged or ambiguous (F46)."""

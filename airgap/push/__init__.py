@@ -74,7 +74,9 @@ def push(
     if dry_run:
         return result
     sender = Sender(bundle, registry, crew, progress)
+    progress.begin("push", len(todo.blobs) + len(todo.manifests), todo.size)
     warnings = _carry_out(sender, ReferrerSender(bundle, registry, sender, crew), want, found.inventory)
+    progress.end()
     return replace(
         result,
         sent=sender.sent,

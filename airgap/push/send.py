@@ -39,11 +39,8 @@ class Sender:
 
     def send(self, plan: Plan, tags_there: dict[tuple[str, str], Digest]) -> None:
         """Carry out ``plan`` with the whole crew; tags that may not be moved are collected and raised together at the end."""
-        groups = _by_digest(plan.blobs)
-        self._progress.begin("push", len(plan.blobs) + len(plan.manifests), plan.size)
-        self._crew.run(groups, self._spread)
+        self._crew.run(_by_digest(plan.blobs), self._spread)
         self._crew.run(_by_repository(plan), lambda part: self._manifests(*part, tags_there))
-        self._progress.end()
         if self.refused_tags:
             raise _all(self.refused_tags)
 
@@ -58,6 +55,7 @@ class Sender:
         """Put bytes that are no bundle's (a referrers index) and count them."""
         self._registry.put_manifest(repository, locator, raw, media_type)
         self._count("sent", len(raw))
+        self._progress.advance(len(raw))
 
     def _spread(self, copies: Sequence[Copy]) -> None:
         """Bring one blob into all its repositories: sent to the first, mounted from there into the others."""
@@ -65,6 +63,8 @@ class Sender:
             self._crew.check()
             how = self._upload(copy.repository, copy.descriptor, copy.mount_from)
             self._count(how, copy.descriptor.size)
+            if how == "mounted":
+                self._progress.advance(copy.descriptor.size)
             self._progress.done(f"{copy.repository} {copy.descriptor.digest.short}", how)
 
     def _upload(self, repository: str, descriptor: Descriptor, mount_from: Sequence[str] = ()) -> str:
