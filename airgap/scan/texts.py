@@ -155,7 +155,8 @@ def _all(text: str, key: str, opened: bool) -> Iterator[Found]:
             taken.add(match.start())
             if not (whole and match[0] in whole.text):
                 yield reference_of(match[0], IMAGE)
-    yield from _urls(text)
+    if not (whole and "://" in whole.text):
+        yield from _urls(text)
     yield from _hosts(text, taken)
     yield from _bare_hosts(text, key)
 

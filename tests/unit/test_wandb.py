@@ -97,7 +97,7 @@ class TestChartSources:
         ],
     )
     def test_what_the_operator_would_take_for_no_chart_and_say_nothing_is_refused(self, data):
-        with pytest.raises(ConfigurationError, match="cr.yaml: the operator takes this for no chart") as caught:
+        with pytest.raises(ConfigurationError, match=r"cr\.yaml: the operator takes this for no chart") as caught:
             parse_chart(data, "cr.yaml")
         assert "secret-word" not in str(caught.value)
         assert "oci://" in caught.value.hint
@@ -132,7 +132,7 @@ class TestSpec:
         ],
     )
     def test_what_is_none_is_refused(self, raw, reason):
-        with pytest.raises(ConfigurationError, match=f"spec.json.*{reason}"):
+        with pytest.raises(ConfigurationError, match=rf"spec\.json.*{reason}"):
             Spec.parse(raw, "spec.json")
 
 
