@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from airgap.plan import Inventory, plan, wanted
+from airgap.ref import Location
+from airgap.registry import Registry
 from airgap.serve import Options, Rules, Server
+from airgap.transport import Client, HostSettings
 from tests.serve.shelf import write_chart
 from tests.serve.talk import Talk, sha256
 from tests.world.authority import Authority
@@ -202,3 +207,35 @@ def test_a_chart_that_helm_pushes_is_in_the_chart_repository(store: Talk, tools:
     (tools.home / "platform-1.2.3.tgz").unlink()
     tools.run("helm", "pull", "--repo", f"{store.server.url}/charts", "platform")
     assert (tools.home / "platform-1.2.3.tgz").read_bytes() == packed
+
+
+# -- our own client ------------------------------------------------------------------------------------------------------------
+
+
+def test_our_own_client_moves_everything_of_a_bundle_into_a_store(shelf: Talk, store: Talk, bundle: BundleReader) -> None:
+    location = Location.parse(f"{store.server.host}/team")
+    client = Client(hosts={talk.server.host: HostSettings(plain_http=True) for talk in (shelf, store)}, environ={})
+    source, target = Registry(client, shelf.server.host), Registry(client, store.server.host, push=True)
+    work = plan(wanted(bundle.lock, location), Inventory())
+    for repository in work.repositories:
+        target.probe_repository(repository)
+    ways = [
+        target.upload(copy.repository, copy.descriptor, partial(bundle.window, copy.descriptor), copy.mount_from)
+        for copy in work.blobs
+    ]
+    assert set(ways) == {"sent", "mounted"}
+    named = [(copy.repository, str(copy.descriptor.digest), copy.descriptor) for copy in work.manifests]
+    named += [(tag.repository, tag.tag, tag.descriptor) for tag in work.tags]
+    for repository, locator, descriptor in named:
+        raw = bundle.read(descriptor)
+        assert target.put_manifest(repository, locator, raw, descriptor.media_type) == descriptor.digest
+    for item in wanted(bundle.lock, location):
+        outside = item.repository.removeprefix("team/")
+        if item.tag:
+            assert target.head_manifest(item.repository, item.tag) == source.head_manifest(outside, item.tag)
+        assert target.referrers(item.repository, item.tree.root.digest) == source.referrers(outside, item.tree.root.digest)
+        for blob in item.tree.blobs:
+            assert target.has_blob(item.repository, blob.digest)
+            assert target.read_blob(item.repository, blob) == bundle.read(blob)
+            assert b"".join(source.stream_blob(outside, blob, 1)) == bundle.read(blob)[1:]
+    assert set(target.tags("team/charts/platform")) == {"0.1.0", "0.1.0_build.5", "0.2.0", "0.3.0-PR7"}
