@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 
 from airgap.errors import ConfigurationError, DiskError, IntegrityError
 from airgap.oci import DOCKER_MANIFEST, HELM_CHART, HELM_CONFIG, OCI_INDEX, OCI_MANIFEST, Digest
@@ -17,8 +19,6 @@ from tests.serve.talk import Talk, code, descriptor, eventually, image, sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import requests
 
     from airgap.bundle import BundleReader
 
@@ -261,8 +261,6 @@ def test_a_restart_keeps_everything_uploads_included(tmp_path: Path, session: re
 
 
 def test_an_upload_that_broke_off_goes_on_where_it_stopped(store: Talk) -> None:
-    import socket  # noqa: PLC0415 - a client that breaks off is written by hand
-
     place = store.open("app")
     host, _, port = store.server.host.rpartition(":")
     with socket.create_connection((host, int(port))) as broken:
@@ -287,8 +285,6 @@ def test_an_upload_that_nobody_touched_for_a_day_is_removed(tmp_path: Path, sess
 
 
 def test_many_clients_push_the_same_and_different_things_at_once(store: Talk, tmp_path: Path) -> None:
-    import requests  # noqa: PLC0415 - one session each
-
     def push(number: int) -> str:
         with requests.Session() as own:
             own.trust_env = False
@@ -379,8 +375,6 @@ def test_two_requests_do_not_write_to_one_upload_at_once(store: Talk, monkeypatc
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(lambda: store.ask("PATCH", place, data=slowly()))
         begun.wait(10)
-        import requests  # noqa: PLC0415 - the fixture's session is in use
-
         second = requests.get(f"{store.server.url}{place}", timeout=10)
         go_on.set()
         assert second.status_code == 409
