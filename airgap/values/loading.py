@@ -82,7 +82,9 @@ class PureLoader(yaml.SafeLoader):
         brackets = ",[]{}" if self.flow_level else ""
         length = 0
         while (here := self.peek(length)) not in "\0 \t" + _BREAKS + brackets:
-            if here == ":" and self.peek(length + 1) in "\0 \t" + _BREAKS + brackets:
+            if here == ":" and brackets and self.peek(length + 1) in "?" + brackets:
+                raise yaml.scanner.ScannerError(None, None, "found an unexpected ':'", self.get_mark())
+            if here == ":" and self.peek(length + 1) in "\0 \t" + _BREAKS:
                 break
             length += 1
         return length

@@ -175,9 +175,10 @@ class _Builder:
         """Merge ``<<: map`` or ``<<: [maps]`` into ``out``: what stands later wins, as in Helm; in a list the first."""
         listed = list(reversed(node.value)) if isinstance(node, yaml.SequenceNode) else [node]
         for part in listed:
-            if not isinstance(part, yaml.MappingNode):
+            merged = self.build(part, depth + 1)
+            if not isinstance(merged, dict):
                 raise self.refuse(node, "a merge key (<<) needs a map or a list of maps")
-            out.update(self.mapping(part, depth + 1))
+            out.update(merged)
 
     def key(self, node: yaml.Node) -> str:
         """Return a key as Helm writes it in JSON: numbers in decimal, booleans as true and false."""

@@ -194,6 +194,8 @@ class TestReading:
             ("a: b: c\n", "f.yaml, line 1: mapping values are not allowed"),
             ("a: *x\n", "f.yaml, line 1: .*undefined alias"),
             ("a: &x [*x]\n", "f.yaml, line 1: .*(recursive|holds itself|undefined alias)"),
+            ("a: &x {<<: *x}\n", "f.yaml, line 1: .*(recursive|holds itself|undefined alias)"),
+            ("a: &x [{<<: *x}]\n", "f.yaml, line 1: .*(recursive|holds itself|undefined alias)"),
             ("a: !!python/object:os.system x\n", "f.yaml, line 1: .*python/object.* is not taken"),
             ("a: !foo {b: 1}\n", "f.yaml, line 1: the tag !foo is not taken"),
             ("a: !!set [b]\n", "f.yaml, line 1: the tag .*set is not taken"),
@@ -225,6 +227,11 @@ class TestReading:
 
     def test_an_alias_bomb_is_refused_quickly(self):
         lines = ["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
+        with pytest.raises(ConfigurationError, match=f"more than {ALIAS_LIMIT} nodes"):
+            load_yaml("\n".join(lines), "f.yaml")
+
+    def test_an_alias_bomb_of_merge_keys_is_refused_too(self):
+        lines = ["a0: &a0 {x: 1}"] + [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 10)]
         with pytest.raises(ConfigurationError, match=f"more than {ALIAS_LIMIT} nodes"):
             load_yaml("\n".join(lines), "f.yaml")
 
