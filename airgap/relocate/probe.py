@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from airgap.values import Json, ValuePath
 
 Values = dict[str, "Json"]
+Recipes = dict["Place", "tuple[tuple[str, Recipe], ...]"]
+"""Per place the references in its scalar, each as text and recipe."""
 
 NAMED = re.compile(r"(?:.*(?:image|repository|registry|prefix|base|tag|digest|version)|name)", re.IGNORECASE)
 """Keys of values that make images. ``name`` counts only beside a tag or digest (stakater/reloader: image.name)."""
@@ -78,14 +80,14 @@ class Spot:
 class Attribution:
     """What a probe found: ``cleared`` are globals to be emptied, ``switches`` values to be set so that the chart renders."""
 
-    recipes: Mapping[Place, tuple[tuple[str, Recipe], ...]]
+    recipes: Recipes
     cleared: tuple[ValuePath, ...] = ()
     switches: Mapping[ValuePath, Json] = field(default_factory=dict)
     refused: tuple[tuple[ValuePath, str], ...] = ()
 
     def recipe(self, spot: Spot) -> Recipe | None:
         """Return the recipe of a spot, or None if no value moves it."""
-        return next((recipe for text, recipe in self.recipes.get(spot.place, ()) if text == spot.text), None)
+        return next((it for text, it in self.recipes.get(spot.place, ()) if text == spot.text and it.moves), None)
 
 
 def spots(rendering: Rendering) -> tuple[Spot, ...]:
@@ -124,7 +126,7 @@ def attribute(renderer: Renderer, values: Values, base: Rendering, wanted: Seque
     bare = prober.without(globals_)
     bare_spots = spots(bare.base)
     again = bare.probe(bare.named(bare_spots), bare_spots)
-    lost = [spot for spot in wanted if spot.place in first and spot.place not in again]
+    lost = {spot.place for spot in _unmoved(again, wanted)} - {spot.place for spot in _unmoved(first, wanted)}
     if lost or {spot.place for spot in bare_spots} != {spot.place for spot in wanted}:
         return prober.finish(first, wanted)
     texts = {spot.place: spot.text for spot in wanted}
@@ -149,12 +151,13 @@ class _Prober:
             values, computed = _set(values, self.computed, path, ""), _set(computed, {}, path, "")
         return _Prober(self.renderer, computed, values, self.renderer.render(values), self.switches, self.refused)
 
-    def finish(self, found: dict[Place, tuple[tuple[str, Recipe], ...]], wanted: Sequence[Spot]) -> Attribution:
+    def finish(self, found: Recipes, wanted: Sequence[Spot]) -> Attribution:
         """Probe empty values, then empty globals, for what nothing moved yet."""
-        left = [spot for spot in wanted if spot.place not in found and spot.reference and not spot.document.is_test]
+        left = _unmoved(found, [spot for spot in wanted if spot.reference and not spot.document.is_test])
         if left:
-            found = {**found, **self.probe(self.unnamed(left), left, exact=False)}
-            left = [spot for spot in left if spot.place not in found]
+            named = self.named(wanted)
+            found = {**found, **self.probe([*named, *self.unnamed(left)], left, exact=False)}
+            left = _unmoved(found, left)
         globals_ = self.empty_globals() if left else []
         if globals_:
             moved = self.probe(globals_, left, exact=False)
@@ -205,9 +208,7 @@ class _Prober:
         for path, value in leaves(self.computed):
             yield _lifted(path), value
 
-    def probe(
-        self, candidates: Sequence[Candidate], wanted: Sequence[Spot], *, exact: bool = True
-    ) -> dict[Place, tuple[tuple[str, Recipe], ...]]:
+    def probe(self, candidates: Sequence[Candidate], wanted: Sequence[Spot], *, exact: bool = True) -> Recipes:
         """Render with a sentinel for each candidate and read the recipes of ``wanted``."""
         usable = [it for it in candidates if it.path not in self.refused]
         if not usable:
@@ -261,6 +262,12 @@ class _Prober:
     def _with(self, sentinels: Iterable[Sentinel]) -> Rendering:
         settings = {**self.switches, **{it.candidate.path: it.text for it in sentinels}}
         return self.renderer.render(apply(self.values, self.computed, settings))
+
+
+def _unmoved(found: Recipes, wanted: Sequence[Spot]) -> list[Spot]:
+    """Return the spots whose name no value makes (a tag alone moves nothing)."""
+    moved = {place for place, recipes in found.items() if all(recipe.moves for _, recipe in recipes)}
+    return [spot for spot in wanted if spot.place not in moved]
 
 
 def apply(values: Values, computed: Values, settings: Mapping[ValuePath, Json]) -> Values:

@@ -52,6 +52,11 @@ class Recipe:
         """The candidates in order."""
         return tuple(piece for piece in self.pieces if isinstance(piece, Candidate))
 
+    @property
+    def moves(self) -> bool:
+        """Whether any value makes a part of the name; a tag or digest alone cannot move an image."""
+        return any(candidate.role in (NAME, WHOLE) for candidate in self.candidates)
+
     def of_role(self, role: str) -> Candidate | None:
         """Return the last candidate of a role, or None."""
         return next((candidate for candidate in reversed(self.candidates) if candidate.role == role), None)
