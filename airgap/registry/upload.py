@@ -56,6 +56,9 @@ NOT_TAKEN = frozenset({400, 404, 405, 411, 415, 501})
 LOST = frozenset({0, 404, 408, 416, 429, 500, 502, 503, 504})
 """Ends of a session after which another may do better; 0: no answer came."""
 
+UNCERTAIN = frozenset({0, 408, 500, 502, 503, 504})
+"""Ends of a session after which the blob may be there all the same."""
+
 
 @dataclass
 class Ways:
@@ -112,7 +115,7 @@ class Upload:
             except NetworkError as error:
                 failures += 1
                 status = _status(error)
-                if not 0 < status < 500 and held():  # noqa: PLR2004  # it may have arrived: no answer, or a server's fault
+                if status in UNCERTAIN and held():
                     return "sent"
                 if not self._goes_on(rung, status, failures, error):
                     raise

@@ -177,8 +177,9 @@ class Registry:
                 found += [str(tag) for tag in page or ()]
         except NotFoundError:
             return ()
-        if bad := next((tag for tag in found if not _TAG.fullmatch(tag)), None):
-            raise RegistryError(f"{self.host} lists {bad[:60]!r} as a tag of {repository}, which is none")
+        bad = [tag for tag in found if not _TAG.fullmatch(tag)]
+        if bad:
+            raise RegistryError(f"{self.host} lists {bad[0][:60]!r} as a tag of {repository}, which is none")
         return tuple(sorted(set(found)))
 
     def referrers(self, repository: str, digest: Digest) -> tuple[Descriptor, ...]:

@@ -53,6 +53,8 @@ def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
         while position < len(header) and (part := _PART.match(header, position)):
             position = part.end()
             value = part["quoted"] if part["quoted"] is not None else part["bare"]
+            if value is None and header[position : position + 1] == "=":
+                break  # a parameter that cannot be read, and so what follows it
             if value is None:
                 found.append((part["name"].lower(), {}))
                 open_challenge = True

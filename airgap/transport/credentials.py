@@ -14,6 +14,7 @@ import base64
 import binascii
 import json
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -103,8 +104,9 @@ class CredentialStore:
                     f"REGISTRY_AUTH_FILE names {named}, which is no file", hint="unset it, or log in first"
                 )
             paths.append(Path(named))
-        if runtime := environ.get("XDG_RUNTIME_DIR"):
-            paths.append(Path(runtime) / "containers" / "auth.json")
+        runtime = environ.get("XDG_RUNTIME_DIR")
+        # Without it podman keeps the file below /run (containers-auth.json(5)); a trap for who runs without a login session.
+        paths.append(Path(runtime or "/run") / "containers" / ("auth.json" if runtime else f"{os.getuid()}/auth.json"))
         if docker := environ.get("DOCKER_CONFIG"):
             paths.append(Path(docker) / "config.json")
         base = home or (Path(environ["HOME"]) if environ.get("HOME") else None)

@@ -189,12 +189,12 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLEOFError, "the connection was closed"),
     (wire.ProtocolError, "the connection was closed without an answer"),
 )
-"""What each exception means, most telling first."""
+"""What each exception means, most telling first. (NewConnectionError calls itself a time-out, but only wraps the reason.)"""
 
 
 def _reason(chain: list[BaseException]) -> str:
     for kind, words in _REASONS:
-        if any(isinstance(one, kind) for one in chain):
+        if any(isinstance(one, kind) and not isinstance(one, wire.NewConnectionError) for one in chain):
             return words
     numbered = next((one for one in chain if isinstance(one, OSError) and one.strerror), None)
     return (numbered.strerror if numbered else None) or type(chain[0]).__name__

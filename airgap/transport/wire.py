@@ -49,7 +49,10 @@ class _PlainConnection(_Sending, HTTPConnection):
 
 
 class _TLSConnection(_Sending, HTTPSConnection):
-    pass
+    def connect(self) -> None:
+        """Connect; the context has checked what it was told to, and Client has warned where that is nothing."""
+        super().connect()
+        self.is_verified = True  # else urllib3 warns at each connection
 
 
 class _PlainPool(HTTPConnectionPool):

@@ -115,6 +115,14 @@ class RunningRegistry(AbstractContextManager["RunningRegistry"]):
             self.process.wait()
         self.process = None
 
+    def restart(self) -> RunningRegistry:
+        """End it and start it again at the same port, with what it has on disk."""
+        port = self.port
+        self.stop()
+        path = self.folder / "config.yml"
+        path.write_text(path.read_text().replace('"addr": "127.0.0.1:0"', f'"addr": "127.0.0.1:{port}"'))
+        return self.start()
+
     def __exit__(self, *_: object) -> None:
         self.stop()
 
