@@ -183,7 +183,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def _expected(validator: str, value: Any) -> str:
     """Say what a keyword of the schema asks for."""
     if validator == "type":
-        return f"it must be a {' or a '.join([value] if isinstance(value, str) else value)}"
+        kinds = [value] if isinstance(value, str) else value
+        return f"it must be {' or '.join(_KINDS.get(kind, f'a {kind}') for kind in kinds)}"
     if validator == "const":
         return f"it must be {value!r}"
     if validator == "pattern":
@@ -196,6 +197,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."  # noqa: PLR2004  (a glimpse is enough)
 
 
+_KINDS = {"array": "an array", "object": "an object", "integer": "an integer"}
 _ONE_OF = {"charts": ("repository", "from", "path"), "files": ("path", "url")}
 
 

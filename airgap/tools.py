@@ -46,6 +46,8 @@ MEMORY_LIMIT = 3 * 1024**3
 """Bytes of data segment (RLIMIT_DATA) for helm; rendering operator-wandb takes 80 MB."""
 OUTPUT_LIMIT = 256 * 1024**2
 """Bytes of rendered output (RLIMIT_FSIZE); operator-wandb makes 300 KB."""
+COMPLAINT_LIMIT = 4 * 1024**2
+"""Bytes of helm's complaint that are looked at."""
 REASON_LIMIT = 400
 """Characters of helm's own sentence that an error repeats: ``tpl`` failures carry whole files."""
 
@@ -112,7 +114,7 @@ class Helm:
                 raise ToolError(f"{path} does not answer as helm: {error.reason}", hint=HELM_HINT) from error
         found = re.match(r"v?(\d+)\.(\d+)\.(\d+[\w.+-]*)", answer.strip())
         if not found:
-            raise ToolError(f"{path} does not answer as helm but says {_clean(answer)[:80]!r}", hint=HELM_HINT)
+            raise ToolError(f"{path} does not answer as helm but says {answer.strip()[:80]!r}", hint=HELM_HINT)
         if (int(found[1]), int(found[2])) < OLDEST:
             raise ToolError(f"{path} is helm {answer.strip()}, at least {OLDEST[0]}.{OLDEST[1]} is needed", hint=HELM_HINT)
         return cls(path, ".".join(found.groups()))
@@ -185,9 +187,10 @@ def _run(arguments: Sequence[str], scratch: Path, chart: str = "") -> str:
         finally:
             process.kill()
             process.wait()
-        if code == 0:
+        overflow = os.fstat(out.fileno()).st_size >= OUTPUT_LIMIT  # helm does not mind a write that failed
+        if code == 0 and not overflow:
             return _read(out).decode("utf-8", "replace")
-        raise _failure(chart, _read(err, 4 * 1024**2).decode("utf-8", "replace"), _read(out, 1).decode("utf-8", "replace"))
+        raise _failure(chart, _read(err, COMPLAINT_LIMIT).decode("utf-8", "replace"), overflow=overflow)
 
 
 def _limit(pid: int) -> None:
@@ -218,12 +221,12 @@ def _environment(scratch: Path) -> dict[str, str]:
     }
 
 
-def _failure(chart: str, text: str, output: str) -> RenderError:
+def _failure(chart: str, text: str, *, overflow: bool) -> RenderError:
     """Turn helm's complaint into one sentence with the place."""
     if "out of memory" in text or "cannot allocate memory" in text:
         what = f"chart {chart}: rendering needs more than {MEMORY_LIMIT // 1024**3} GiB of memory and was ended"
         return RenderError(what, hint="a template that grows without end?", reason="memory limit")
-    if not text.strip() and output:
+    if overflow:
         what = f"chart {chart}: it renders more than {OUTPUT_LIMIT // 1024**2} MiB of text"
         return RenderError(what, hint="a template that grows without end?", reason="output limit")
     complaint = _clean(text.partition("\nUse --debug flag")[0].strip().removeprefix("Error:").strip())
