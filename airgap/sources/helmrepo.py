@@ -92,7 +92,10 @@ def find_entry(raw: bytes, name: str, version: str, where: str) -> IndexEntry:
     if items is None:
         return _find_parsed(load_yaml(raw, where, duplicates=True), name, version, where)
     chosen = _choose(items, name, version, where)
-    data = load_yaml("    " + items[chosen], f"{where}: {name} {chosen}", duplicates=True)
+    try:
+        data = load_yaml("    " + items[chosen], f"{where}: {name} {chosen}", duplicates=True)
+    except ConfigurationError:  # what stands there may be an alias whose anchor is in another entry: the whole index decides
+        return _find_parsed(load_yaml(raw, where, duplicates=True), name, version, where)
     return _entry(data if isinstance(data, dict) else {}, name, where)
 
 

@@ -166,7 +166,14 @@ def publish(folder: Path, charts: Iterable[Path]) -> None:
         known.append(_entry(metadata, version, hashlib.sha256(archive).hexdigest()))
     index = folder / "charts" / "index.yaml"
     index.parent.mkdir(parents=True, exist_ok=True)
-    index.write_text(yaml.safe_dump({"apiVersion": "v1", "generated": DATE, "entries": entries}))
+    index.write_text(yaml.dump({"apiVersion": "v1", "generated": DATE, "entries": entries}, Dumper=_AsHelm))
+
+
+class _AsHelm(yaml.SafeDumper):
+    """Helm writes every entry in full, without anchors and aliases."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
 
 
 def _entry(metadata: Mapping[str, Any], version: str, digest: str) -> dict[str, Any]:
