@@ -1,4 +1,4 @@
-"""An index.yaml that Python wrote: dependencies of one version are aliases of another's, which a slice of the text cannot hold."""
+"""An index.yaml that Python wrote: dependencies of one version may be aliases of another's, which no slice of it can hold."""
 
 from __future__ import annotations
 

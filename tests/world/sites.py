@@ -172,7 +172,7 @@ def publish(folder: Path, charts: Iterable[Path]) -> None:
 class _AsHelm(yaml.SafeDumper):
     """Helm writes every entry in full, without anchors and aliases."""
 
-    def ignore_aliases(self, data: object) -> bool:
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002  # the name is the base class's
         return True
 
 
