@@ -20,6 +20,8 @@ from airgap.errors import DiskError, IntegrityError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from typing_extensions import Self
+
 
 @runtime_checkable
 class Body(Protocol):
@@ -92,7 +94,7 @@ class Window:
             os.close(self._descriptor)
         self._owned, self._descriptor = False, -1
 
-    def __enter__(self) -> Window:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

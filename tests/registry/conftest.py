@@ -66,6 +66,25 @@ def manifest(blob: Blob, config: Blob) -> Manifest:
     return artifact_manifest(config.descriptor, (blob.descriptor,))
 
 
+@dataclass(frozen=True)
+class Image:
+    """A layer, a config and the manifest that names them."""
+
+    blob: Blob
+    config: Blob
+    manifest: Manifest
+
+    def push(self, registry: Registry, repository: str, tag: str = "1") -> None:
+        for blob in (self.blob, self.config):
+            registry.upload(repository, blob.descriptor, blob.open)
+        registry.put_manifest(repository, tag, self.manifest.raw, self.manifest.media_type)
+
+
+@pytest.fixture
+def image(blob: Blob, config: Blob, manifest: Manifest) -> Image:
+    return Image(blob, config, manifest)
+
+
 @pytest.fixture
 def open_registry() -> Iterator[Callable[..., Registry]]:
     """Make Registry objects for running ones (or host names of plain HTTP); their clients are closed at the end."""

@@ -25,34 +25,28 @@ def name(request, tmp_path) -> str:
     return f"team/{tmp_path.name.lower().strip('_').replace('_', '-')[:60]}"
 
 
-def push(registry, name, manifest, *blobs: Blob, tag: str = "1") -> None:
-    for blob in blobs:
-        registry.upload(name, blob.descriptor, blob.open)
-    registry.put_manifest(name, tag, manifest.raw, manifest.media_type)
-
-
-def test_an_image_goes_there_and_comes_back(running, open_registry, name, blob, config, manifest):
+def test_an_image_goes_there_and_comes_back(running, open_registry, name, image):
     registry = open_registry(running, push=True)
     registry.ping()
     registry.probe_repository(name)
     assert registry.head_manifest(name, "1") is None
-    assert not registry.has_blob(name, blob.descriptor.digest)
+    assert not registry.has_blob(name, image.blob.descriptor.digest)
     assert registry.tags(name) == ()
 
-    assert registry.upload(name, blob.descriptor, blob.open) == "sent"
-    assert registry.upload(name, config.descriptor, config.open) == "sent"
-    assert registry.has_blob(name, blob.descriptor.digest)
-    digest = registry.put_manifest(name, "1", manifest.raw, manifest.media_type)
-    registry.put_manifest(name, str(digest), manifest.raw, manifest.media_type)
+    assert registry.upload(name, image.blob.descriptor, image.blob.open) == "sent"
+    assert registry.upload(name, image.config.descriptor, image.config.open) == "sent"
+    assert registry.has_blob(name, image.blob.descriptor.digest)
+    digest = registry.put_manifest(name, "1", image.manifest.raw, image.manifest.media_type)
+    registry.put_manifest(name, str(digest), image.manifest.raw, image.manifest.media_type)
 
     reader = open_registry(running)
-    assert reader.head_manifest(name, "1") == manifest.descriptor
-    assert reader.head_manifest(name, str(digest)) == manifest.descriptor
-    assert reader.get_manifest(name, "1") == manifest
-    assert reader.get_manifest(name, str(digest)).raw == manifest.raw
+    assert reader.head_manifest(name, "1") == image.manifest.descriptor
+    assert reader.head_manifest(name, str(digest)) == image.manifest.descriptor
+    assert reader.get_manifest(name, "1") == image.manifest
+    assert reader.get_manifest(name, str(digest)).raw == image.manifest.raw
     assert reader.tags(name) == ("1",)
-    assert b"".join(reader.stream_blob(name, blob.descriptor)) == blob.data
-    assert reader.read_blob(name, config.descriptor) == config.data
+    assert b"".join(reader.stream_blob(name, image.blob.descriptor)) == image.blob.data
+    assert reader.read_blob(name, image.config.descriptor) == image.config.data
 
 
 def test_a_blob_is_read_from_the_middle(running, open_registry, name, blob):
@@ -115,11 +109,11 @@ def test_a_manifest_whose_blobs_are_missing_is_refused_with_their_name(start, tm
         assert registry.head_manifest("a/b", "1") is None
 
 
-def test_an_index_keeps_its_bytes(running, open_registry, name, blob, config, manifest):
+def test_an_index_keeps_its_bytes(running, open_registry, name, image):
     registry = open_registry(running, push=True)
-    push(registry, name, manifest, blob, config, tag=str(manifest.descriptor.digest))
+    image.push(registry, name, str(image.manifest.descriptor.digest))
     raw = json.dumps(
-        {"manifests": [manifest.descriptor.to_json()], "mediaType": OCI_INDEX, "schemaVersion": 2}, indent=3
+        {"manifests": [image.manifest.descriptor.to_json()], "mediaType": OCI_INDEX, "schemaVersion": 2}, indent=3
     ).encode()
     registry.put_manifest(name, "multi", raw, OCI_INDEX)
     found = registry.get_manifest(name, "multi")
@@ -128,18 +122,18 @@ def test_an_index_keeps_its_bytes(running, open_registry, name, blob, config, ma
     assert registry.head_manifest(name, "multi").is_index
 
 
-def test_what_refers_to_an_image_is_found_by_api_or_by_tag(running, open_registry, name, blob, config, manifest):
+def test_what_refers_to_an_image_is_found_by_api_or_by_tag(running, open_registry, name, image):
     registry = open_registry(running, push=True)
-    push(registry, name, manifest, blob, config)
-    data = json.loads(artifact_manifest(config.descriptor, (blob.descriptor,), None, "application/x.signature").raw)
-    raw = canonical_json({**data, "subject": manifest.descriptor.to_json()})
+    image.push(registry, name)
+    data = json.loads(artifact_manifest(image.config.descriptor, (image.blob.descriptor,), None, "application/x.signature").raw)
+    raw = canonical_json({**data, "subject": image.manifest.descriptor.to_json()})
     referrer = Descriptor.of(OCI_MANIFEST, raw, artifact_type="application/x.signature")
     registry.put_manifest(name, str(referrer.digest), raw, OCI_MANIFEST)
-    found = registry.referrers(name, manifest.descriptor.digest)
+    found = registry.referrers(name, image.manifest.descriptor.digest)
     if not found:  # no API: who pushes keeps the index of the fallback tag
         index = canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [referrer.to_json()]})
-        registry.put_manifest(name, f"sha256-{manifest.descriptor.digest.hex}", index, OCI_INDEX)
-        found = registry.referrers(name, manifest.descriptor.digest)
+        registry.put_manifest(name, f"sha256-{image.manifest.descriptor.digest.hex}", index, OCI_INDEX)
+        found = registry.referrers(name, image.manifest.descriptor.digest)
     assert [(one.digest, one.artifact_type) for one in found] == [(referrer.digest, "application/x.signature")]
 
 
@@ -198,13 +192,13 @@ def test_a_registry_that_is_restarted_is_waited_for(tmp_path, open_registry, blo
 
 
 @pytest.mark.parametrize("start", [start_docker_registry, start_distribution3, start_crane])
-def test_what_we_push_is_read_by_crane_and_what_crane_pushes_by_us(start, tmp_path, open_registry, blob, config, manifest):
+def test_what_we_push_is_read_by_crane_and_what_crane_pushes_by_us(start, tmp_path, open_registry, image):
     crane = find_binary("crane")
     with start(tmp_path) as running:
         registry = open_registry(running, push=True)
-        push(registry, "a/b", manifest, blob, config)
+        image.push(registry, "a/b")
         told = subprocess.run([crane, "digest", f"{running.host}/a/b:1"], check=True, capture_output=True, text=True).stdout
-        assert told.strip() == str(manifest.descriptor.digest)
+        assert told.strip() == str(image.manifest.descriptor.digest)
         copy = [crane, "copy", f"{running.host}/a/b:1", f"{running.host}/c/d:2"]
         subprocess.run(copy, check=True, capture_output=True)
-        assert registry.get_manifest("c/d", "2") == manifest
+        assert registry.get_manifest("c/d", "2") == image.manifest

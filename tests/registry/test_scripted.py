@@ -7,16 +7,20 @@ import json
 import os
 import threading
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from airgap.errors import IntegrityError, NetworkError, NotFoundError, RegistryError, UnauthorizedError
-from airgap.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest
-from airgap.registry import verbs
+from airgap.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, Manifest
+from airgap.registry import Registry, verbs
 from airgap.registry.upload import LADDER, MIB, next_rung
 from tests.registry.conftest import QUICK, Blob
 from tests.transport.scripted import Answer, Scripted, Seen, in_turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 JSON = {"Content-Type": "application/json"}
 
@@ -29,7 +33,7 @@ def refusal(code: str, message: str = "no") -> bytes:
 class Shelf:
     """A registry for uploads that keeps what it gets; ``rule`` may answer first. Every answer has a new Location."""
 
-    rule: object = None
+    rule: Callable[[Seen, Shelf], Answer | None] | None = None
     location: str = "/v2/{repository}/blobs/uploads/{session}?_state=s{step}%3D%3D"
     blobs: dict[str, bytes] = field(default_factory=dict)
     sessions: dict[str, bytearray] = field(default_factory=dict)
@@ -38,17 +42,23 @@ class Shelf:
 
     def __call__(self, seen: Seen) -> Answer:
         with self.lock:
-            if self.rule and (answer := self.rule(seen, self)):  # type: ignore[operator]
+            if self.rule and (answer := self.rule(seen, self)):
                 return answer
-            return getattr(self, seen.method.lower())(seen)
+            verbs: dict[str, Callable[[Seen], Answer]] = {
+                "HEAD": self.head,
+                "GET": self.head,
+                "POST": self.post,
+                "PATCH": self.patch,
+                "PUT": self.put,
+                "DELETE": self.delete,
+            }
+            return verbs[seen.method](seen)
 
     def head(self, seen: Seen) -> Answer:
         digest = seen.path.rpartition("/")[2]
         return Answer(200, body=self.blobs[digest]) if digest in self.blobs else Answer(404)
 
-    get = head
-
-    def post(self, seen: Seen) -> Answer:
+    def post(self, _: Seen) -> Answer:
         session = f"session{len(self.sessions)}"
         self.sessions[session] = bytearray()
         return Answer(202, {"Location": self._next(session)})
@@ -87,7 +97,7 @@ class Shelf:
         return next((name for name in self.sessions if name in path.path), None)
 
 
-def upload(registry, blob: Blob, mount_from: tuple[str, ...] = ()) -> str:
+def upload(registry: Registry, blob: Blob, mount_from: tuple[str, ...] = ()) -> str:
     return registry.upload("a/b", blob.descriptor, blob.open, mount_from)
 
 
@@ -206,7 +216,7 @@ def test_an_upload_that_was_taken_though_no_answer_came_is_not_sent_again(open_r
 @pytest.mark.parametrize(
     "fault", [Answer(hang_up=True), Answer(502, body=b"<html>"), Answer(404, JSON, refusal("BLOB_UPLOAD_UNKNOWN"))]
 )
-def test_a_session_that_is_lost_is_opened_anew(open_registry, blob, tmp_path, fault):
+def test_a_session_that_is_lost_is_opened_anew(open_registry, blob, tmp_path, fault: Answer):
     failing = [True]
 
     def rule(seen: Seen, _: Shelf) -> Answer | None:
@@ -257,9 +267,9 @@ def test_another_digest_in_the_answer_is_an_integrity_error_and_not_repeated(ope
     ],
 )
 def test_an_upload_is_not_sent_to_another_place(open_registry, blob, location, hint):
-    server = Scripted(lambda seen: Answer(202, {"Location": location.format(host=server.host)}))
+    server = Scripted(lambda _: Answer(202, {"Location": location.format(host=server.host)}))
     with server:
-        with pytest.raises(NetworkError, match="sends an upload to .*: refused") as caught:
+        with pytest.raises(NetworkError, match=r"sends an upload to .*: refused") as caught:
             upload(open_registry(server.host), blob)
         assert methods(server) == ["POST"]
     assert hint in caught.value.hint
@@ -366,12 +376,14 @@ def test_a_tag_that_may_not_move_is_said_to_be_that(open_registry, manifest, sta
 
 
 def test_a_manifest_stored_under_another_digest_is_an_integrity_error(open_registry, manifest):
-    with Scripted(in_turn(Answer(201, {"Docker-Content-Digest": str(Digest.of(b"x"))}))) as server:
-        with pytest.raises(IntegrityError):
-            open_registry(server.host).put_manifest("a/b", "1", manifest.raw, manifest.media_type)
+    with (
+        Scripted(in_turn(Answer(201, {"Docker-Content-Digest": str(Digest.of(b"x"))}))) as server,
+        pytest.raises(IntegrityError),
+    ):
+        open_registry(server.host).put_manifest("a/b", "1", manifest.raw, manifest.media_type)
 
 
-def serving(manifest, **headers: str):
+def serving(manifest: Manifest, **headers: str) -> Callable[[Seen], Answer]:
     def answer(seen: Seen) -> Answer:
         return Answer(200, {"Content-Type": OCI_MANIFEST, **headers}, manifest.raw)
 
@@ -433,7 +445,9 @@ def test_a_manifest_of_a_hundred_megabytes_is_not_read(open_registry):
         open_registry(server.host).get_manifest("a/b", "1")
 
 
-def ranged(data: bytes, *, cut: int | None = None, whole: bool = False, shift: int = 0, total: int | None = None):
+def ranged(
+    data: bytes, *, cut: int | None = None, whole: bool = False, shift: int = 0, total: int | None = None
+) -> Callable[[Seen], Answer]:
     """Serve ``data`` by Range as told: cut after some bytes each time, or without knowing ranges, or with a wrong one."""
 
     def answer(seen: Seen) -> Answer:
@@ -487,9 +501,11 @@ def test_a_blob_of_another_size_is_an_integrity_error_before_it_is_read(open_reg
 
 def test_a_blob_that_goes_on_beyond_its_size_is_cut(open_registry, blob):
     chunk = b"%x\r\n%s\r\n0\r\n\r\n" % (len(blob.data) + 5, blob.data + b"extra")
-    with Scripted(in_turn(Answer(200, {"Transfer-Encoding": "chunked"}, chunk))) as server:
-        with pytest.raises(IntegrityError, match="more than"):
-            list(open_registry(server.host).stream_blob("a/b", blob.descriptor))
+    with (
+        Scripted(in_turn(Answer(200, {"Transfer-Encoding": "chunked"}, chunk))) as server,
+        pytest.raises(IntegrityError, match="more than"),
+    ):
+        list(open_registry(server.host).stream_blob("a/b", blob.descriptor))
 
 
 def test_wrong_bytes_of_a_small_blob_are_fetched_once_more_and_then_refused(open_registry, blob):
@@ -534,7 +550,7 @@ def test_tags_are_read_page_by_page(open_registry):
 
 def test_a_listing_that_goes_on_at_another_host_is_refused(open_registry):
     headers = {**JSON, "Link": '<http://evil.lan/v2/list>; rel="next"'}
-    with Scripted(in_turn(Answer(200, headers, b'{"tags": []}'))) as server, pytest.raises(NetworkError, match="evil.lan"):
+    with Scripted(in_turn(Answer(200, headers, b'{"tags": []}'))) as server, pytest.raises(NetworkError, match=r"evil\.lan"):
         open_registry(server.host).tags("a/b")
 
 
@@ -591,9 +607,11 @@ def test_a_repository_that_is_not_made_by_pushing_is_told_with_what_makes_it(ope
 
 
 def test_a_repository_that_is_not_ours_is_told(open_registry):
-    with Scripted(in_turn(Answer(403, JSON, refusal("DENIED")))) as server:
-        with pytest.raises(UnauthorizedError, match="DENIED"):
-            open_registry(server.host).probe_repository("a/b")
+    with (
+        Scripted(in_turn(Answer(403, JSON, refusal("DENIED")))) as server,
+        pytest.raises(UnauthorizedError, match="DENIED"),
+    ):
+        open_registry(server.host).probe_repository("a/b")
 
 
 @pytest.mark.parametrize("status", [204, 404, 405, 500])

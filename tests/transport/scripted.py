@@ -116,7 +116,7 @@ class _Server(ThreadingHTTPServer):
                 super().finish_request(secure, client_address)
 
 
-def _handler(world: Scripted) -> type[BaseHTTPRequestHandler]:
+def _handler(world: Scripted) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # a class closed over its world
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 20
@@ -124,7 +124,7 @@ def _handler(world: Scripted) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name is the base class's
             pass
 
-        def _any(self) -> None:
+        def any_verb(self) -> None:
             if world.early and (answer := world.early(self.command, self.path)):
                 world.seen.append(self._see(b""))
                 self.close_connection = True
@@ -171,8 +171,8 @@ def _handler(world: Scripted) -> type[BaseHTTPRequestHandler]:
             body = answer.body if answer.cut is None else answer.body[: answer.cut]
             return [body[at : at + 1] for at in range(len(body))] if answer.drip else [body]
 
-        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_CONNECT = _any
-
+    for verb in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT"):
+        setattr(Handler, f"do_{verb}", Handler.any_verb)
     return Handler
 
 

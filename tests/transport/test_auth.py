@@ -6,6 +6,7 @@ import base64
 import json
 import threading
 import time
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -18,6 +19,9 @@ from airgap.transport.redact import Redactor
 from tests.transport.conftest import QUICK
 from tests.transport.scripted import Answer, Scripted, Seen, in_turn
 from tests.world.tokens import TokenServer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PUSH = ("repository:a/b:pull,push",)
 PULL = ("repository:a/b:pull",)
@@ -159,9 +163,9 @@ def test_a_token_that_is_refused_is_renewed_once_and_all_go_on(plain, tokens):
         out = original(user, scopes)
         given.append(str(out["token"]))
         good.add(f"Bearer {given[-1]}")
-        return out
+        return dict(out)
 
-    tokens.answer = record  # type: ignore[method-assign]
+    tokens.answer = record
 
     def latest() -> str:
         return given[-1]
@@ -185,8 +189,8 @@ def authenticator(answers: list[dict[str, object]], credential: Credential | Non
     """An Authenticator with a clock to turn and a token server that is a list."""
     asked: list[tuple[str, str, dict[str, str] | None, str]] = []
 
-    def fetch(home: str, method: str, url: str, form: object, basic: Credential | None) -> bytes:
-        asked.append((method, url, form, basic.username if basic else ""))  # type: ignore[arg-type]
+    def fetch(home: str, method: str, url: str, form: Mapping[str, str] | None, credential: Credential | None) -> bytes:
+        asked.append((method, url, dict(form) if form else None, credential.username if credential else ""))
         return json.dumps(answers[min(len(asked), len(answers)) - 1]).encode()
 
     clock = Clock()
@@ -211,7 +215,7 @@ def test_a_token_without_a_lifetime_is_used_for_less_than_a_minute():
 
 @pytest.mark.parametrize(("lifetime", "kept", "gone"), [(300, 285, 295), (4, 2, 3.5), (3600, 3580, 3595)])
 def test_a_token_is_renewed_a_little_before_its_end(lifetime, kept, gone):
-    auth, asked, clock = authenticator([{"token": "one", "expires_in": lifetime}, {"access_token": "two"}])
+    auth, _, clock = authenticator([{"token": "one", "expires_in": lifetime}, {"access_token": "two"}])
     auth.answer(URL, "reg.lan", CHALLENGE, PUSH, "")
     clock.now += kept
     assert auth.authorization("reg.lan", PUSH) == "Bearer one"
@@ -287,7 +291,7 @@ def test_basic_is_answered_and_then_sent_at_once(plain):
         told = [one.headers.get("authorization") for one in registry.seen]
     assert told[0] is None
     assert told[1] == told[2]
-    assert base64.b64decode(told[1].removeprefix("Basic ")) == "ann:sörcret".encode()
+    assert base64.b64decode(str(told[1]).removeprefix("Basic ")) == "ann:sörcret".encode()
 
 
 def test_bearer_is_preferred_when_both_are_offered(plain, tokens):
@@ -310,17 +314,21 @@ def test_wrong_credentials_are_tried_once_and_the_sources_are_named(plain):
 
 def test_without_credentials_the_places_looked_at_are_named(plain, tmp_path):
     known = CredentialStore.from_environment({"DOCKER_CONFIG": str(tmp_path)}, tmp_path)
-    with Scripted(in_turn(Answer(401, {"WWW-Authenticate": 'Basic realm="x"'}))) as registry:
-        with pytest.raises(UnauthorizedError) as caught:
-            plain(registry.host, credentials=known).request("GET", registry.url)
+    with (
+        Scripted(in_turn(Answer(401, {"WWW-Authenticate": 'Basic realm="x"'}))) as registry,
+        pytest.raises(UnauthorizedError) as caught,
+    ):
+        plain(registry.host, credentials=known).request("GET", registry.url)
     assert str(tmp_path / "config.json") in caught.value.hint
     assert str(tmp_path / ".docker" / "config.json") in caught.value.hint
 
 
 def test_a_token_server_that_refuses_is_named_and_asked_once(plain, tokens):
-    with Scripted(guarded(tokens)) as registry:
-        with pytest.raises(UnauthorizedError, match=r"token server .*/token refuses a token for repository:a/b:pull"):
-            plain(registry.host, credentials=store(registry.host, word="wrong-word")).request("GET", registry.url, scopes=PULL)
+    with (
+        Scripted(guarded(tokens)) as registry,
+        pytest.raises(UnauthorizedError, match=r"token server .*/token refuses a token for repository:a/b:pull"),
+    ):
+        plain(registry.host, credentials=store(registry.host, word="wrong-word")).request("GET", registry.url, scopes=PULL)
     assert len(tokens.seen) == 1
 
 

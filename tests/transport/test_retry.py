@@ -30,7 +30,7 @@ def test_a_status_that_will_not_pass_is_final(status):
 
 def test_waits_double_up_to_the_cap_and_vary():
     for attempt, full in ((1, 1.0), (2, 2.0), (3, 3.0)):
-        waits = {POLICY.decide(attempt, safe=True, status=503) for _ in range(20)}
+        waits = {POLICY.decide(attempt, safe=True, status=503) or 0.0 for _ in range(20)}
         assert all(full / 2 <= wait <= full for wait in waits)
         assert len(waits) > 1
     assert POLICY.decide(4, safe=True, status=503) is None
@@ -51,7 +51,7 @@ def test_a_host_that_cannot_be_reached_is_tried_three_times_not_six():
 
 
 def test_retry_after_is_obeyed_up_to_the_cap_and_not_beyond():
-    assert 20 <= POLICY.decide(1, safe=True, status=429, retry_after=20.0) <= 21
+    assert 20 <= (POLICY.decide(1, safe=True, status=429, retry_after=20.0) or 0.0) <= 21
     assert POLICY.decide(1, safe=True, status=429, retry_after=86400.0) is None
 
 
@@ -126,9 +126,11 @@ def test_a_post_is_not_repeated_when_the_connection_breaks_without_an_answer(pla
 
 
 def test_a_get_is_repeated_when_the_connection_breaks_without_an_answer(plain):
-    with Scripted(in_turn(Answer(hang_up=True), Answer(200, body=b"x"))) as server:
-        with plain(server.host).request("GET", server.url) as response:
-            assert response.read(1) == b"x"
+    with (
+        Scripted(in_turn(Answer(hang_up=True), Answer(200, body=b"x"))) as server,
+        plain(server.host).request("GET", server.url) as response,
+    ):
+        assert response.read(1) == b"x"
 
 
 def test_a_body_that_is_cut_is_asked_for_again_when_it_is_part_of_the_request(plain):
@@ -187,5 +189,5 @@ def test_a_port_where_nobody_listens_is_named(plain):
 
 
 def test_a_name_that_does_not_resolve_is_said_to(plain):
-    with pytest.raises(NetworkError, match="no-such-name.invalid cannot be reached: its name does not resolve"):
+    with pytest.raises(NetworkError, match=r"no-such-name\.invalid cannot be reached: its name does not resolve"):
         plain().request("GET", "https://no-such-name.invalid/v2/")
