@@ -12,7 +12,7 @@ import click
 from airgap import fetch as stage
 from airgap.bundle import interrupted
 from airgap.cli import options
-from airgap.cli.connected import Planned, Upstream, plan_bundle, planned_from
+from airgap.cli.connected import Planned, Upstream, look, plan_bundle, planned_from
 from airgap.cli.output import emit
 from airgap.cli.progress import human
 from airgap.lock import Lock
@@ -73,8 +73,9 @@ def command(
                 progress.warn(f"{bundle} was begun before and is finished now; to begin anew delete {bundle}.partial")
             planned = planned_from(upstream, lock, helm)
         else:
-            planned = plan_bundle(upstream, values_files, helm, flags.pop("kube_version"), jobs=jobs, progress=progress)
-            for warning in planned.warnings:
+            looked = look(upstream, values_files, helm, flags.pop("kube_version"), progress)
+            planned = plan_bundle(upstream, looked, helm, jobs=jobs, progress=progress)
+            for warning in (*looked.warnings, *planned.warnings):
                 progress.warn(warning)
         if dry_run:
             _dry(planned, bundle, output_format)

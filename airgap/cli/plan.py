@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from airgap.cli import options
-from airgap.cli.connected import Planned, Upstream, plan_bundle
+from airgap.cli.connected import Upstream, look, plan_bundle
 from airgap.cli.output import emit, table
 from airgap.cli.progress import human
 from airgap.errors import ConfigurationError
@@ -20,7 +20,8 @@ from airgap.tools import Helm
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airgap.discover import Feature
+    from airgap.cli.connected import Looked, Planned
+    from airgap.discover import Discovery, Feature
     from airgap.lock import Lock, LockedImage
 
 LOCK = "airgap.lock"
@@ -63,18 +64,18 @@ def command(
     wanted = Reference.parse(why) if why else None
     with tempfile.TemporaryDirectory(prefix="airgap-plan-") as scratch:
         upstream = Upstream.open(manifest_file, platforms, Path(scratch))
-        planned = plan_bundle(
-            upstream, values_files, helm, flags.pop("kube_version"), jobs=jobs, progress=progress, offers=why is None
-        )
-    for warning in planned.warnings:
+        looked = look(upstream, values_files, helm, flags.pop("kube_version"), progress)
+        if wanted:
+            click.echo(_reasons(looked.discovery, wanted))
+            return
+        planned = plan_bundle(upstream, looked, helm, jobs=jobs, progress=progress, offers=True)
+    for warning in (*looked.warnings, *planned.warnings):
         progress.warn(warning)
-    if wanted:
-        click.echo(_reasons(planned, wanted))
-        return
     if not dry_run:
         _write(planned.lock, lock_file)
     names = [str(image.reference) for image in planned.lock.images]
-    emit(output_format, data=_data(planned), table=_table(planned, "" if dry_run else str(lock_file)), names=names)
+    shown = _table(planned, looked, "" if dry_run else str(lock_file))
+    emit(output_format, data=_data(planned, looked), table=shown, names=names)
 
 
 def _write(lock: Lock, path: Path) -> None:
@@ -84,10 +85,9 @@ def _write(lock: Lock, path: Path) -> None:
     partial.replace(path)
 
 
-def _reasons(planned: Planned, wanted: Reference) -> str:
+def _reasons(found: Discovery, wanted: Reference) -> str:
     """Return the chain of each origin of ``wanted``; of what is only offered, too."""
-    found = planned.discovery
-    hits = [item for item in (*found.requirements, *found.offered) if item.reference == wanted] if found else []
+    hits = [item for item in (*found.requirements, *found.offered) if item.reference == wanted]
     if not hits:
         raise ConfigurationError(f"nothing asks for {wanted}", hint="airgap plan -o name lists what is asked for")
     lines = [str(wanted)]
@@ -97,8 +97,7 @@ def _reasons(planned: Planned, wanted: Reference) -> str:
     return "\n".join(lines)
 
 
-def _data(planned: Planned) -> dict[str, Any]:
-    features = planned.discovery.features if planned.discovery else ()
+def _data(planned: Planned, looked: Looked) -> dict[str, Any]:
     return {
         "lock": json.loads(planned.lock.to_bytes()),
         "digest": str(planned.lock.digest),
@@ -109,20 +108,19 @@ def _data(planned: Planned) -> dict[str, Any]:
                 "chart": feature.chart,
                 "selected": feature.selected,
                 "adds": [str(reference) for reference in feature.adds],
-                "addsBytes": planned.extra.get(feature.name, 0),
+                "addsBytes": planned.extra.get(feature.name),
                 "problem": feature.problem,
             }
-            for feature in features
+            for feature in looked.discovery.features
         ],
     }
 
 
-def _table(planned: Planned, written: str) -> str:
+def _table(planned: Planned, looked: Looked, written: str) -> str:
     lock = planned.lock
     parts = [table(("IMAGE", "SIZE", "DIGEST", "WHY", "NOTE"), [_row(image) for image in lock.images])]
-    features = planned.discovery.features if planned.discovery else ()
-    if features:
-        rows = [_feature(feature, planned.extra) for feature in features]
+    if looked.discovery.features:
+        rows = [_feature(feature, planned.extra) for feature in looked.discovery.features]
         parts.append(table(("FEATURE", "IN", "IMAGES", "BYTES", "WHICH"), rows))
     blobs = lock.blobs()
     total = sum(blob.size for blob in blobs.values())
@@ -139,6 +137,6 @@ def _row(image: LockedImage) -> tuple[str, ...]:
 
 
 def _feature(feature: Feature, extra: Mapping[str, int]) -> tuple[str, ...]:
-    size = human(extra[feature.name]) if feature.name in extra else "?"
+    size = human(extra[feature.name]) if feature.name in extra else "-" if feature.selected else "?"
     which = feature.problem or ", ".join(str(reference) for reference in feature.adds)
     return feature.name, "yes" if feature.selected else "no", str(len(feature.adds)), size, which

@@ -31,8 +31,7 @@ class Lines(Progress):
         """Print the item with its number."""
         with self._lock:
             self._count += 1
-            count = self._count
-        self._write(f"  {count}/{self._items} {item}" + (f" ({note})" if note else ""))
+            self._write(f"  {self._count}/{self._items} {item}" + (f" ({note})" if note else ""))
 
     def warn(self, message: str) -> None:
         """Print a warning."""

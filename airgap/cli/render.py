@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +15,11 @@ from airgap.relocate import Options, relocate
 from airgap.relocate.outputs import write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from airgap.cli.inside import Site
     from airgap.cli.options import Target
     from airgap.relocate import Relocation
-    from airgap.relocate.rewrite import Change
 
 
 def layout(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -129,24 +130,37 @@ def _data(relocation: Relocation, written: list[str]) -> dict[str, Any]:
 
 
 def _table(relocation: Relocation, written: list[str], folder: Path, *, explain: bool) -> str:
-    parts = []
-    if explain:
-        parts.append(table(("CHART", "VALUE", "OLD", "NEW", "MOVES"), [_row(change) for change in relocation.changes]))
-        changed = [change for change in relocation.changes if change.by_products]
-        parts += [f"{change.path} also changes {', '.join(change.by_products)}" for change in changed]
+    parts = [_explained(relocation)] if explain else []
     if relocation.unmoved:
         left = [(item.reference, item.object, item.reason, "; ".join(item.remedies)) for item in relocation.unmoved]
         parts.append(table(("NOT MOVED", "OBJECT", "WHY", "REMEDY"), left))
-    moved = sum(len(change.moves) for change in relocation.changes)
+    moved = {container for change in relocation.changes for container in change.moves}
     told = f"{folder}: {len(written)} files written, " if written else f"{folder}: nothing new to write, "
-    parts.append(f"{told}{len(relocation.changes)} values set, {moved} moves, {len(relocation.unmoved)} references not moved")
+    counts = f"{len(relocation.changes)} values set, {len(moved)} containers moved, {len(relocation.unmoved)} not moved"
+    parts.append(told + counts)
     return "\n\n".join(parts)
 
 
-def _row(change: Change) -> tuple[str, ...]:
-    return change.chart, change.path, _short(change.old), _short(change.new), ", ".join(change.moves) or change.reason
+def _explained(relocation: Relocation) -> str:
+    """Lay out the changes by chart: each value with old and new, then, once for a group, what moves and what changes along."""
+    lines: list[str] = []
+    for (chart, moves, by_products), group in groupby(
+        relocation.changes, key=lambda change: (change.chart, change.moves, change.by_products)
+    ):
+        if chart not in lines:
+            lines += [*([""] if lines else []), chart]
+        changes = list(group)
+        lines += [f"  {change.path}: {_short(change.old)} -> {_short(change.new)}" for change in changes]
+        lines += [f"      moves {', '.join(moves)}"] if moves else [f"      {changes[0].reason}"]
+        lines += [f"      changes along: {_condensed(by_products)}"] if by_products else []
+    return "\n".join(lines)
+
+
+def _condensed(places: Sequence[str]) -> str:
+    """Return the places as ``what (n objects)``, grouped by the part of the object that changes."""
+    ends = Counter(place.partition(" ")[2] for place in places)
+    return ", ".join(f"{end} ({count} object{'s' if count > 1 else ''})" for end, count in sorted(ends.items()))
 
 
 def _short(value: object) -> str:
-    text = "-" if value is None else str(value)
-    return text if len(text) <= 72 else f"{text[:69]}..."  # noqa: PLR2004 - a column that still fits a wide terminal
+    return "(not set)" if value in (None, "") else str(value)

@@ -12,7 +12,7 @@
 
 from airgap.sources.artifacts import Artifact, chart_artifact, file_artifact, installer_artifact, spec_artifact, tool_artifact
 from airgap.sources.channel import ChannelRelease, find_license, read_channel
-from airgap.sources.gather import Gathered, GatheredChart, Means, gather, gather_files, restore
+from airgap.sources.gather import Gathered, GatheredChart, Means, charts_at_hand, gather, gather_files, restore
 from airgap.sources.helmrepo import FetchedChart, fetch_chart
 from airgap.sources.images import ImageSources
 from airgap.sources.places import Places
@@ -27,6 +27,7 @@ __all__ = [
     "Means",
     "Places",
     "chart_artifact",
+    "charts_at_hand",
     "fetch_chart",
     "file_artifact",
     "find_license",

@@ -197,3 +197,10 @@ def _again(locked: LockedArtifact, lock: Lock, means: Means) -> Artifact | None:
             data = response.read(ARCHIVE_LIMIT)
         return chart_artifact(FetchedChart(Chart.from_bytes(data, locked.source), locked.source))
     return None
+
+
+def charts_at_hand(manifest: BundleManifest) -> tuple[Artifact, ...]:
+    """Return the charts of a manifest that lie on this machine, for ``restore``."""
+    return tuple(
+        chart_artifact(FetchedChart(Chart.load(entry.path), entry.path.name)) for entry in manifest.charts if entry.path
+    )
