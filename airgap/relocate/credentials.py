@@ -91,7 +91,11 @@ MOVES: tuple[Move, ...] = (
     Move("smtp", (Item(_path("global.email.smtp.password"), (), "SMTP_PASSWORD"),)),
 )
 
-_SECRET_KEY = re.compile(r"(?i)(?:.*_)?(?:password|passwd|token|secret|secretkey|accesskey|api_?key|private_?key|license)")
+_SECRET_KEY = re.compile(
+    r"(?i:(?:.*_)?(?:password|passwd|token|secret|secretkey|accesskey|api_?key|private_?key|license))"
+    r"|.*(?:Password|Token|SecretKey|AccessKey|ApiKey|PrivateKey|clientSecret)"
+)
+"""Keys of values that are secrets; not ``...Secret``, which mostly names one."""
 _REFERENCE = re.compile(r"(?i).*secret(?:keyref|ref)?|existingsecret.*")
 
 
