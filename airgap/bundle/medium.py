@@ -63,33 +63,44 @@ class FileMedium:
                     break
                 filled += count
         except OSError as error:
-            raise DiskError(
-                f"bundle {self.name} cannot be read at byte {offset + filled}: {error.strerror}",
-                hint="the medium may be damaged or gone; put it back, or bring the bundle again",
-            ) from error
+            raise _unreadable(self.name, offset + filled, error) from error
         return filled
 
     def window(self, offset: int, size: int, on_read: OnRead | None = None) -> Window:
         """Return a request body over a part of the file (read with pread: the one descriptor serves all threads)."""
-        return _HeardWindow(self._file, offset, size, on_read) if on_read else Window(self._file, offset, size)
+        return _BundleWindow(self._file, offset, size, self.name, on_read)
 
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
 
 
-class _HeardWindow(Window):
-    """A window that tells how much was read: for progress, and to stop an upload (``on_read`` may raise)."""
+class _BundleWindow(Window):
+    """A window that names the bundle when it cannot be read, and tells how much was read.
 
-    def __init__(self, source: BinaryIO, offset: int, size: int, on_read: OnRead) -> None:
-        super().__init__(source, offset, size)
-        self._on_read = on_read
+    The latter is for progress, and to stop an upload: ``on_read`` may raise.
+    """
+
+    def __init__(self, file: BinaryIO, offset: int, size: int, name: str, on_read: OnRead | None) -> None:
+        super().__init__(file, offset, size)
+        self._name, self._start, self._on_read = name, offset, on_read
 
     def read(self, size: int = -1, /) -> bytes:
-        """See Window."""
-        data = super().read(size)
-        self._on_read(len(data))
+        """See Window; raises DiskError when the medium fails."""
+        try:
+            data = super().read(size)
+        except OSError as error:
+            raise _unreadable(self._name, self._start, error) from error
+        if self._on_read:
+            self._on_read(len(data))
         return data
+
+
+def _unreadable(name: str, position: int, error: OSError) -> DiskError:
+    return DiskError(
+        f"bundle {name} cannot be read at byte {position}: {error.strerror}",
+        hint="the medium may be damaged or gone; put it back, or bring the bundle again",
+    )
 
 
 def read(medium: Medium, offset: int, size: int) -> bytes:

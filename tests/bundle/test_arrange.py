@@ -126,3 +126,11 @@ def test_a_bundle_of_nothing_is_an_arrangement_too():
     arrangement = arrange(Lock("empty", (AMD64,), (), ()))
     assert arrangement.trailer is None
     assert arrangement.size == arrangement.tar_size
+
+
+def test_what_no_header_can_say_is_refused_and_what_is_none_is_told():
+    with pytest.raises(ValueError, match="no size of a file"):
+        ustar.header("x", -1)
+    assert ustar.difference(bytes(512), "x", 1) == "there is nothing: the archive ends here"
+    assert "no tar header" in ustar.difference(b"x" * 512, "x", 1)
+    assert ustar.see(ustar.header("x", 1)[:500]) is None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import gzip
+import os
 import tarfile
 import threading
 
 import pytest
 
 from airgap.bundle import BundleReader, ustar
-from airgap.bundle.medium import FileMedium
 from airgap.errors import BundleError, DiskError, IntegrityError
 from airgap.layout import LAYOUT, verified
 from airgap.lock import LockedTree
@@ -102,7 +103,7 @@ def test_bytes_behind_the_bundle_are_refused(path):
     ("content", "told"),
     [
         (b"", "the file is empty"),
-        (gzip.compress(b"x" * 2000), "gzip-compressed"),
+        (gzip.compress(b"x" * 2000, mtime=0), "gzip-compressed"),
         (b"\x28\xb5\x2f\xfd" + bytes(600), "zstd-compressed"),
         (b"<html>" * 200, "does not begin like one"),
         (ustar.header("manifest.json", 2) + b"{}".ljust(512, b"\0"), "begins with 'manifest.json'"),
@@ -240,8 +241,17 @@ def test_an_ambiguous_manifest_is_refused_when_it_is_read(tmp_path):
         assert "both manifests and layers" in str(reader.verify().faults[0])
 
 
-def test_a_medium_that_fails_says_where(path):
-    medium = FileMedium(path)
-    medium.close()
-    with pytest.raises(ValueError, match="closed"):
-        medium.read_into(memoryview(bytearray(10)), 0)
+def test_a_medium_that_fails_says_where(path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    layer = Descriptor.of(LAYER, b"layer of the app")
+    with BundleReader.open(path) as reader:
+        offset = reader.arrangement.blobs[layer.digest].offset
+        window = reader.window(layer)
+        monkeypatch.setattr(os, "preadv", fail)
+        monkeypatch.setattr(os, "pread", fail)
+        for read in (lambda: reader.read(layer), window.read):
+            with pytest.raises(DiskError, match=f"cannot be read at byte {offset}: Input/output error") as caught:
+                read()
+            assert "medium" in caught.value.hint

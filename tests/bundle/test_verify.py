@@ -139,3 +139,11 @@ def test_a_damaged_bundle_is_opened_by_verify_alone(tmp_path):
         BundleReader.open(path)
     with BundleReader.open(path, strict=False) as reader:
         assert reader.read(Descriptor.of(LAYER, b"layer of the app")) == b"layer of the app"
+
+
+def test_a_header_that_is_cut_is_a_fault_of_its_member(tmp_path):
+    path = bundle(small(), tmp_path / "b.tar")
+    member = arrange(small().lock).members[-1]
+    with path.open("r+b") as file:
+        file.truncate(member.start + 100)
+    assert str(verify(path).faults[0]).endswith("its header is cut short")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from airgap.bundle import BundleReader, BundleWriter, arrange, interrupted
+from airgap.bundle.claim import Claim
 from airgap.bundle.crew import Crew, StoppedError
 from airgap.errors import BundleError, ConfigurationError, DiskError, IntegrityError
 from airgap.oci import Descriptor
@@ -368,3 +370,38 @@ def test_a_crew_does_everything_once():
     crew.run(range(500, 600), done.append)
     assert sorted(done) == list(range(600))
     crew.check()
+
+
+def test_a_lock_file_that_vanishes_while_it_is_taken_is_taken_anew(tmp_path, monkeypatch):
+    """Another run may end, and delete its lock file, between our opening it and our locking it."""
+    real, path = fcntl.flock, tmp_path / "b.tar.partial.lock"
+    calls = []
+
+    def late(fd, how):
+        calls.append(fd)
+        if len(calls) == 1:
+            path.unlink()
+        if len(calls) == 2:
+            path.unlink()
+            path.write_text("another run's")
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    claim = Claim(path)
+    assert len(calls) == 3
+    assert json.loads(path.read_text())["pid"] == os.getpid()
+    claim.release()
+    claim.release()
+    assert names(tmp_path) == []
+
+
+def test_a_writer_that_was_closed_takes_no_more_bytes(tmp_path):
+    estate = small()
+    layer = Descriptor.of(LAYER, b"layer of the app")
+    writer = BundleWriter(tmp_path / "b.tar", estate.lock)
+    sink = writer.sink(layer)
+    with sink:
+        writer.close()
+        sink.write(b"layer of the app")  # a thread that is still at it may finish its blob: the file stays open for it
+    with pytest.raises(DiskError, match="not being written any more"), writer.sink(layer):
+        pass
