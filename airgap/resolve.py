@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -88,19 +89,16 @@ def resolve(
     found: dict[Reference, LockedImage] = {}
     gone: list[tuple[Requirement, AirgapError]] = []
     progress.begin("resolve", len(requirements))
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
+    with ThreadPoolExecutor(max(1, jobs)) as pool, ExitStack() as undo:
+        undo.callback(pool.shutdown, cancel_futures=True)
         waiting = {pool.submit(work.image, requirement): requirement for requirement in requirements}
-        try:
-            for future in as_completed(waiting):
-                requirement = waiting[future]
-                try:
-                    found[requirement.reference] = future.result()
-                except _ABSENT as error:
-                    gone.append((requirement, error))
-                progress.done(str(requirement.reference))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        for future in as_completed(waiting):
+            requirement = waiting[future]
+            try:
+                found[requirement.reference] = future.result()
+            except _ABSENT as error:
+                gone.append((requirement, error))
+            progress.done(str(requirement.reference))
     progress.end()
     gone.sort(key=lambda pair: str(pair[0].reference))
     needed = [pair for pair in gone if not pair[0].optional]

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from airgap.errors import ConfigurationError, ToolError
+from airgap.errors import AirgapError, ConfigurationError, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -153,9 +153,11 @@ class Helm:
             return known.result()
         try:
             mine.set_result(self._template(chart.absolute(), release, flags, documents))
-        except BaseException as error:
+        except (AirgapError, OSError) as error:
             mine.set_exception(error)
             raise
+        finally:
+            mine.cancel()  # does nothing unless this was interrupted; then whoever waits must not wait for ever
         return mine.result()
 
     def _template(self, chart: Path, release: str, flags: Sequence[str], documents: Sequence[bytes]) -> str:
@@ -232,7 +234,7 @@ def _failure(chart: str, text: str, *, overflow: bool) -> RenderError:
     complaint = _clean(text.partition("\nUse --debug flag")[0].strip().removeprefix("Error:").strip())
     template, line = _place(complaint)
     reason = _reason(complaint)
-    where = f" at {template} line {line}" if template else ""
+    where = (f" at {template}" if template else "") + (f" line {line}" if line else "")
     return RenderError(
         f"chart {chart} does not render{where}: {reason}",
         hint="set what the chart asks for in --values, or try: helm template --debug",

@@ -14,6 +14,7 @@ nothing extra (F45). Every ``read`` is checked against its digest. A reader is s
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from airgap.bundle import ustar
@@ -61,14 +62,12 @@ class BundleReader:
         Raises BundleError (truncated, damaged, hostile, no bundle) or DiskError. Without ``strict`` only what is needed to find
         the lock must be sound; ``verify`` then reports all the rest at once.
         """
-        medium = FileMedium(path)
-        try:
+        with ExitStack() as undo:
+            medium = undo.enter_context(closing(FileMedium(path)))
             reader = cls(medium, arrange(_find_lock(medium)))
             if strict:
                 reader.check_structure()
-        except BaseException:
-            medium.close()
-            raise
+            undo.pop_all()
         return reader
 
     @property

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from airgap.bundle import ustar
@@ -86,16 +87,15 @@ class BundleWriter:
         self._closing = False
         self._journal: Journal | None = None
         self._claim = Claim(path.with_name(f"{path.name}.partial.lock"))
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             self.complete = self._stands_already()
             if self.complete:
                 self._held.update(self.arrangement.blobs)
                 self._tidy()
             else:
                 self._begin(jobs)
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     @property
     def held(self) -> frozenset[Digest]:

@@ -19,6 +19,7 @@ import logging
 import re
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin
 
@@ -240,12 +241,11 @@ class Registry:
         """
         url = self._url(repository, f"blobs/{descriptor.digest}")
         headers = {"Range": f"bytes={offset}-{descriptor.size - 1}"} if offset else {}  # crane refuses an open end
-        response = self.client.request("GET", url, headers=headers, scopes=self._scopes(repository), ok=(200, 206))
-        try:
+        with ExitStack() as undo:
+            response = self.client.request("GET", url, headers=headers, scopes=self._scopes(repository), ok=(200, 206))
+            undo.callback(response.close)
             self._check_start(response, descriptor, offset)
-        except BaseException:
-            response.close()
-            raise
+            undo.pop_all()
         return response
 
     def _check_start(self, response: Response, descriptor: Descriptor, offset: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import ssl
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -192,18 +193,17 @@ class Server:
         """Listen, and serve from a thread; raises NetworkError, DiskError, IntegrityError or ConfigurationError."""
         context = _context(*self._tls) if self._tls else None
         self._store = Store(self._folder) if self._folder else None
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._close_store)
             site = Site(self._bundle, self._store, self._options)
-            self._listener = Listener(self._address, site.respond, tls=context, access_log=self._access_log)
-        except OSError as error:
-            self._close_store()
-            host, port = self._address
-            raise NetworkError(
-                f"{host}:{port} cannot be listened on: {error.strerror}", hint="choose another --address"
-            ) from error
-        except BaseException:
-            self._close_store()
-            raise
+            try:
+                self._listener = Listener(self._address, site.respond, tls=context, access_log=self._access_log)
+            except OSError as error:
+                host, port = self._address
+                raise NetworkError(
+                    f"{host}:{port} cannot be listened on: {error.strerror}", hint="choose another --address"
+                ) from error
+            undo.pop_all()
         self._listener.start()
         return self
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urljoin
@@ -225,7 +226,7 @@ class Client:
             except NetworkError as error:
                 return _Refused(error)
             return response
-        wait, status, host = retry_after(response.headers), response.status, response.place.host
+        wait, status, host = retry_after(response.headers), response.status, host_of(response.url)
         return _Refused(self.problem(response), status, retry_after=wait, host=host, final=status not in RETRIED)
 
     def _follow(self, call: _Call) -> Response:
@@ -254,14 +255,12 @@ class Client:
         if response.status != 401:  # noqa: PLR2004  # Unauthorized
             return response
         challenges = parse_challenges(response.header_values("WWW-Authenticate"))
-        try:
+        with ExitStack() as undo:
+            undo.callback(response.close)
             renewed = self._auth.answer(url, host, challenges, call.scopes, header)
-        except BaseException:
-            response.close()
-            raise
-        if not renewed:
-            return response
-        response.close()
+            if not renewed:
+                undo.pop_all()
+                return response
         return self._send(call, url, renewed)
 
     def _send(self, call: _Call, url: str, authorization: str) -> Response:
