@@ -120,6 +120,7 @@ def _explore(item: ChartInput, helm: Helm, features: str | Sequence[str], kube_v
         look_beyond(state)
         if not isinstance(features, str):
             _render_selection(state, frozenset(features))
+    state.warnings += renderer.problems
     state.warnings += [f"chart {state.label}: {problem}" for problem in item.chart.problems]
     return state
 

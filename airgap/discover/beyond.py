@@ -36,7 +36,7 @@ ANNOTATIONS = ("images", "helm.sh/images")
 LITERAL_LIMIT = 8
 """Renderings that one chart may take to reach literals in templates."""
 
-_LITERAL = re.compile(r"^\s*(?:-\s+)?image:\s*[\"']?([^\s{}\"'#]+)[\"']?\s*$", re.MULTILINE)
+_LITERAL = re.compile(r"(?:^|[\s{,])image:\s*[\"']?([^\s{}\"'#,\[\]]+)[\"']?\s*(?=[,}]|$)", re.MULTILINE)
 
 
 def look_beyond(state: Exploration) -> None:

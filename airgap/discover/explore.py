@@ -227,7 +227,8 @@ def _apart(state: Exploration, search: Search, candidate: Candidate, fills: tupl
     default = {found.reference for found in state.found if not found.features}
     for hit in answer:
         if hit.reference not in default:
-            state.add(hit, (state.feature(candidate).name,))
+            bringing = _bringing(state, hit) or (candidate,)
+            state.add(hit, tuple(state.feature(item).name for item in bringing))
 
 
 def _find_features(

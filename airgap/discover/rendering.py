@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airgap.errors import ConfigurationError
 from airgap.scan import parse_rendering, scan
 from airgap.tools import KUBE_VERSION, RenderError
 from airgap.values import coalesce, with_value
@@ -60,7 +61,10 @@ class Question:
 
 
 class Renderer:
-    """Renders one chart; use it as a context manager, it keeps a scratch copy of the chart."""
+    """Renders one chart; use it as a context manager, it keeps a scratch copy of the chart.
+
+    ``problems``: sentences about rendered documents that could not be read.
+    """
 
     def __init__(self, chart: Chart, helm: Helm, *, release: str, namespace: str, kube_version: str = KUBE_VERSION) -> None:
         self.chart = chart
@@ -70,8 +74,8 @@ class Renderer:
         self.kube_version = kube_version
         self._scratch = tempfile.TemporaryDirectory(prefix="airgap-discover-")
         self._folder = chart.unpack_to(Path(self._scratch.name), leave_out=(NOTES,))
+        self.problems: dict[str, None] = {}
         self._read: dict[str, tuple[Hit, ...]] = {}
-        self._computed: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Renderer:
         return self
@@ -126,7 +130,11 @@ class Renderer:
     def _hits(self, text: str) -> tuple[Hit, ...]:
         known = self._read.get(text)
         if known is None:
-            documents = parse_rendering(f"---\n{text}", f"chart {self.chart.label}") if text.strip() else ()
+            try:
+                documents = parse_rendering(f"---\n{text}", f"chart {self.chart.label}") if text.strip() else ()
+            except ConfigurationError as error:
+                documents = ()
+                self.problems[f"{error.message}: what it asks for is not known"] = None
             found = scan(documents)
             known = self._read[text] = (*found.containers, *found.images)
         return known

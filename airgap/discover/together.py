@@ -72,12 +72,13 @@ class Search:
                 return state
 
     def alone(self, candidate: Candidate, fills: tuple[Switch, ...] = ()) -> tuple[Hit, ...] | RenderError:
-        """Render one candidate with its parents, filling in what it asks for."""
+        """Render one candidate with its parents, filling in what it asks for; the error is the one without any filling."""
         answer = self._attempt([candidate], fills)
         while isinstance(answer, RenderError):
             filled = self._fill([candidate], fills, answer)
             if not filled:
-                return answer
+                plain = self._attempt([candidate], ())
+                return plain if isinstance(plain, RenderError) else answer
             fills = filled
             answer = self._attempt([candidate], fills)
         return answer
