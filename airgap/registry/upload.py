@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin
 
 from airgap.errors import IntegrityError, NetworkError, NotFoundError, RegistryError, TLSError, UnauthorizedError
-from airgap.transport import origin, redact_url
+from airgap.transport import number, origin, redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -152,7 +152,9 @@ class Upload:
                     check_digest(response, digest, f"mounting into {target.repository}")
                     return True
                 self._session = self._opened(response)
-        except (UnauthorizedError, NotFoundError, RegistryError) as error:
+        except TLSError:
+            raise
+        except NetworkError as error:
             _log.debug("mounting %s from %s is refused: %s", digest.short, source, error.message)
         return False
 
@@ -230,7 +232,7 @@ class Upload:
 
     def _opened(self, response: Response) -> Session:
         minimum = response.headers.get(MINIMUM_HEADER, "")
-        return Session(self._location(response), int(minimum) if minimum.isdigit() else 0)
+        return Session(self._location(response), number(minimum) or 0)
 
     def _location(self, response: Response) -> str:
         """Return the absolute URL of an answer's Location, or refuse where it leads (P3, P5, F10)."""
@@ -239,15 +241,17 @@ class Upload:
             raise RegistryError(f"{response.place} was answered without a Location to go on at", status=response.status)
         try:
             url = urljoin(response.url, told)
-            new, old = origin(url), origin(response.url)
+            new, base = origin(url), origin(self._target.base)
         except ValueError:
             raise RegistryError(
                 f"{response.place} was answered with a Location that is no URL", status=response.status
             ) from None
         host = redact_url(url).partition("://")[2].partition("/")[0]
-        if new == old or (host in self._target.hosts and new[0] == old[0]):
+        if new == base or (host in self._target.hosts and new[0] == base[0]):
             return url
-        if new[1] == old[1]:
+        if new[1] == base[1] and new == origin(response.url):  # the registry itself moved us to TLS
+            return url
+        if new[1] == base[1]:
             hint = "the proxy before the registry must send X-Forwarded-Proto and Host, or the registry use http.relativeurls"
         else:
             hint = f"if that is meant, allow it by name: --upload-host {host}"

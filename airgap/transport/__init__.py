@@ -18,7 +18,7 @@ from airgap.transport.redact import printable, redact_url
 from airgap.transport.response import CHUNK, Response
 from airgap.transport.retry import RetryPolicy
 from airgap.transport.tls import HostSettings
-from airgap.transport.url import origin
+from airgap.transport.url import number, origin
 
 __all__ = [
     "CHUNK",
@@ -30,6 +30,7 @@ __all__ = [
     "Response",
     "RetryPolicy",
     "Window",
+    "number",
     "origin",
     "printable",
     "redact_url",

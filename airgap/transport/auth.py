@@ -190,9 +190,9 @@ class Authenticator:
             data = json.loads(body)
             text = data.get("token") or data.get("access_token")
             lifetime = float(data.get("expires_in") or DEFAULT_LIFETIME)
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             text, lifetime = None, 0.0
-        if not isinstance(text, str) or not text or not text.isascii() or any(character.isspace() for character in text):
+        if not isinstance(text, str) or not text or not text.isascii() or not text.isprintable() or " " in text:
             raise UnauthorizedError(f"the token server {redact_url(known.realm)} answered without a token")
         self._redactor.add(text)
         return Token(text, self._clock() + lifetime - min(MARGIN, lifetime / 4))

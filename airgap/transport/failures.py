@@ -252,7 +252,7 @@ def _phrase(status: int) -> str:
 def _hint(status: int, headers: Mapping[str, str]) -> str:
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         wait = headers.get("Retry-After", "").strip()
-        if wait.isdigit():
+        if wait.isascii() and wait.isdigit():
             moment = datetime.now(timezone.utc) + timedelta(seconds=min(int(wait[:9]), 10 * 365 * 86400))
             return f"it wants no request before {moment:%Y-%m-%d %H:%M} UTC; log in for a higher limit, then run this again"
         return f"wait{f' until {wait[:40]}' if wait else ' a while'}, or log in for a higher limit; then run this again"

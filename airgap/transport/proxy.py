@@ -110,10 +110,10 @@ def _split_port(entry: str) -> tuple[str, int]:
     """Split ``name:port``, ``[v6]:port``, or a bare IPv6 address with its many colons."""
     if entry.startswith("["):
         name, _, rest = entry[1:].partition("]")
-        return name, int(rest[1:]) if rest[:1] == ":" and rest[1:].isdigit() else 0
+        return name, int(rest[1:]) if rest[:1] == ":" and rest[1:].isdecimal() else 0
     if entry.count(":") == 1:
         name, _, digits = entry.partition(":")
-        return name, int(digits) if digits.isdigit() else 0
+        return name, int(digits) if digits.isdecimal() else 0
     return entry, 0
 
 

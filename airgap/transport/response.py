@@ -15,6 +15,7 @@ import urllib3.exceptions
 
 from airgap.errors import IntegrityError, NetworkError
 from airgap.transport.failures import Place, explain
+from airgap.transport.url import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,8 +61,7 @@ class Response:
 
     def length(self) -> int | None:
         """Return Content-Length, or None when it is absent or no number."""
-        text = self.headers.get("Content-Length", "")
-        return int(text) if text.isdigit() else None
+        return number(self.headers.get("Content-Length", ""))
 
     def read(self, limit: int) -> bytes:
         """Return the whole body; raises IntegrityError when it is longer than ``limit`` bytes (faults F31)."""

@@ -60,11 +60,16 @@ def canonical(host: str) -> str:
     return DOCKER_HUB if host in HUB_ALIASES else host
 
 
+def number(text: str) -> int | None:
+    """Return a header's whole number, or None; ``str.isdigit`` takes superscripts, which ``int`` does not."""
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
 def refuse_redirect(old: str, new: str, *, method: str, status: int, has_body: bool) -> str:
     """Return why a redirect is not followed, or nothing (faults F32; peers.md 5). Pure.
 
-    From https only to https; never to this machine from elsewhere, nor to link-local addresses; a body goes to no other host;
-    methods that change something are repeated only where the status says so.
+    From https only to https; never to this machine from elsewhere, nor to link-local addresses; what changes something goes
+    to no other host, and is repeated only where the status says so.
     """
     target, source = _web(new), urlsplit(old)
     if target is None:
@@ -75,7 +80,7 @@ def refuse_redirect(old: str, new: str, *, method: str, status: int, has_body: b
         return "an address of this machine or of its cloud"
     if method not in {"GET", "HEAD"} and status not in METHOD_KEPT:
         return f"and {method} is not repeated elsewhere"
-    if has_body and target.hostname != source.hostname:
+    if (has_body or method not in {"GET", "HEAD"}) and target.hostname != source.hostname:
         return "where what is being sent does not go"
     return ""
 

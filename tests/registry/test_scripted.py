@@ -316,6 +316,14 @@ def test_a_mount_that_is_refused_is_uploaded_plainly(open_registry, blob, status
     assert shelf.blobs
 
 
+def test_a_mount_that_breaks_off_is_uploaded_plainly(open_registry, blob):
+    def rule(seen: Seen, _: Shelf) -> Answer | None:
+        return Answer(hang_up=True) if "mount=" in seen.path else None
+
+    with Scripted(Shelf(rule)) as server:
+        assert upload(open_registry(server.host), blob, ("x",)) == "sent"
+
+
 def test_a_mount_of_something_else_is_an_integrity_error(open_registry, blob):
     headers = {"Docker-Content-Digest": str(Digest.of(b"other"))}
     with Scripted(in_turn(Answer(201, headers))) as server, pytest.raises(IntegrityError):

@@ -271,7 +271,19 @@ def test_after_a_refusal_what_the_registry_wants_is_asked_for_too():
     ]
 
 
-@pytest.mark.parametrize("answer", [{}, {"token": ""}, {"token": "two words"}, {"token": 5}, ["x"], {"token": "ü"}])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"token": ""},
+        {"token": "two words"},
+        {"token": 5},
+        ["x"],
+        {"token": "ü"},
+        {"token": "a\x00b"},
+        {"token": "t", "expires_in": 10**400},
+    ],
+)
 def test_an_answer_without_a_token_is_said_to_be_that(answer):
     auth, _, _ = authenticator([answer])
     with pytest.raises(UnauthorizedError, match="without a token"):

@@ -53,6 +53,11 @@ def test_what_is_being_sent_goes_to_no_other_host(new, status, refused):
     assert bool(told) == refused
 
 
+def test_a_request_that_changes_something_goes_to_no_other_host_even_without_a_body():
+    assert refuse_redirect("https://reg.lan/a", "https://other.lan/a", method="POST", status=307, has_body=False)
+    assert not refuse_redirect("https://reg.lan/a", "https://reg.lan/b", method="POST", status=307, has_body=False)
+
+
 def test_a_signed_url_elsewhere_gets_no_authorization_and_is_not_shown(plain):
     with Scripted(in_turn(Answer(403, body=b"expired"))) as store:
         target = f"{store.url}/blob?X-Amz-Signature=verysecret"

@@ -66,6 +66,7 @@ def test_retry_after_is_obeyed_up_to_the_cap_and_not_beyond():
         ("99999999999999999999", 999999999.0),
         ("soon", None),
         ("-5", None),
+        ("²", None),
         ("", None),
     ],
 )
