@@ -157,8 +157,6 @@ class Helm:
             mine.set_exception(error)
             raise
         finally:
-            mine.cancel()  # does nothing to a finished one; an interrupt must not leave others waiting
-        finally:
             mine.cancel()  # does nothing unless this was interrupted; then whoever waits must not wait for ever
         return mine.result()
 
