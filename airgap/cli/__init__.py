@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from airgap import __version__
-from airgap.errors import AirgapError, DiskError
+from airgap.errors import AirgapError, DiskError, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,9 @@ VERBS = {
     "completion": "Shell completion script",
 }
 """Each verb with its one line of help; the module of the same name in this package holds the command."""
+
+CONNECTED_SIDE = frozenset({"jsonschema", "docker", "oras"})
+"""Packages that a bundle does not carry: with them airgap plans and mirrors, which a bundle by itself cannot."""
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -112,9 +115,21 @@ def _run(arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our stdout has gone, e.g. head
         return 0
-    except OSError as error:
-        return _failed(DiskError(f"{error.filename or 'a file'}: {error.strerror or error}"))
+    except (OSError, ModuleNotFoundError) as error:
+        return _failed(_told(error))
     return code if isinstance(code, int) else 0
+
+
+def _told(error: OSError | ModuleNotFoundError) -> AirgapError:
+    """Return what a plain error of Python's means to a user; raises it again when it is none of the user's business."""
+    if isinstance(error, OSError):
+        return DiskError(f"{error.filename or 'a file'}: {error.strerror or error}")
+    if error.name not in CONNECTED_SIDE:
+        raise error
+    return ToolError(
+        f"the package {error.name} is not here: a bundle carries what the disconnected side needs",
+        hint="plan, mirror and config run where airgap is installed, on the connected host",
+    )
 
 
 def _failed(error: AirgapError) -> int:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from airgap.bundle import BundleReader
 from airgap.bundle.extract import extract
 from airgap.chart import Chart
-from airgap.errors import ConfigurationError
+from airgap.errors import BundleError, ConfigurationError
+from airgap.installer import running_from
 from airgap.layout import check
 from airgap.lock import Lock
 from airgap.tools import KUBE_VERSION, Helm
@@ -54,8 +55,7 @@ def site(path: Path, helm: Path | None) -> Iterator[Site]:
         return
     with BundleReader.open(path) as bundle:
         lock = bundle.lock
-        tool = next((it for it in lock.artifacts if it.kind == "tool" and it.name == "helm" and _runs_here(it)), None)
-        found = _helm(helm, bundle, tool)
+        found = _helm(helm, bundle)
         contents = {"airgap.lock": lock.to_bytes()}
         for artifact in lock.artifacts:
             if artifact.kind in ("chart", "spec"):
@@ -80,7 +80,7 @@ def _from_folder(folder: Path, helm: Path | None) -> Site:
         if name not in contents:
             raise ConfigurationError(f"{folder / name} is missing", hint="run airgap render again")
         check(contents[name], artifact.content, str(folder / name))
-    return _site(lock, contents, Helm.find(helm), str(folder))
+    return _site(lock, contents, _helm_for_folder(helm), str(folder))
 
 
 def _site(lock: Lock, contents: Mapping[str, bytes], helm: Helm, where: str) -> Site:
@@ -104,8 +104,21 @@ def _runs_here(tool: LockedArtifact) -> bool:
     return tool.platform is None or (tool.platform.os, tool.platform.architecture) == (platform.system().lower(), machine)
 
 
-def _helm(explicit: Path | None, bundle: BundleReader, tool: LockedArtifact | None) -> Helm:
+def _helm_for_folder(explicit: Path | None) -> Helm:
+    """Return the helm for a rendered folder: a bundle that runs itself brings one (``python3 wandb.tar audit DIR``)."""
+    running = running_from()
+    if running is None:
+        return Helm.find(explicit)
+    try:
+        with BundleReader.open(running) as bundle:
+            return _helm(explicit, bundle)
+    except BundleError:  # a zipapp by itself, without a bundle around it
+        return Helm.find(explicit)
+
+
+def _helm(explicit: Path | None, bundle: BundleReader) -> Helm:
     """Return --helm, AIRGAP_HELM, the bundle's own (the one that the bundle was proved with), or PATH's, in this order."""
+    tool = next((it for it in bundle.lock.artifacts if it.kind == "tool" and it.name == "helm" and _runs_here(it)), None)
     if explicit or os.environ.get("AIRGAP_HELM") or tool is None:
         return Helm.find(explicit)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airgap" / "tools"
