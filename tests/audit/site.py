@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airgap.audit import AuditOptions, Verdict, audit
@@ -19,6 +18,7 @@ from tests.world.images import Drawn, Picture, Pusher, draw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from airgap.chart import Chart
     from tests.world.registries import RunningRegistry

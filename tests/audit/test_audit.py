@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airgap.audit import INERT, OPEN, Allowance, AuditOptions, Finding, Proved, Verdict
 from airgap.errors import NetworkError, NotClosedError
-from airgap.oci import OCI_MANIFEST, Descriptor, Digest
 from airgap.lock import LockedArtifact, LockedTree
+from airgap.oci import OCI_MANIFEST, Descriptor, Digest
 from airgap.ref import Location, Reference
 from airgap.registry import Registry
 from airgap.transport import Client, HostSettings, RetryPolicy
@@ -83,7 +83,7 @@ def test_a_host_of_the_users_is_allowed_with_the_value_that_names_it(site: Site,
 
 
 def test_a_host_that_only_the_channel_names_is_not_the_users(site: Site, held: Lock, made: Relocation) -> None:
-    channel = {"global": {"host": "https://wandb.corp.lan"}}
+    channel: dict[str, Any] = {"global": {"host": "https://wandb.corp.lan"}}
     verdict = site.audit(held, made, options=AuditOptions(channel_values=channel))
     assert {it.text for it in verdict.open} == {"https://wandb.corp.lan"}
 
@@ -217,7 +217,7 @@ def test_an_object_that_cannot_be_read_is_open(site: Site, held: Lock, made: Rel
         (LocalChart("/charts/server-1.2.3.tgz"), "allowed", "from the ConfigMap"),
     ],
 )
-def test_a_chart_source_is_judged(
+def test_a_chart_source_is_judged(  # noqa: PLR0917  # fixtures and the row of the table
     site: Site, held: Lock, made: Relocation, source: LocalChart | OciChart | RepoChart | None, verdict: str, told: str
 ) -> None:
     options = AuditOptions(chart_in_configmap=("server-1.2.3.tgz",))

@@ -1,38 +1,41 @@
 """Small charts in the shapes that real ones have, each written here and packed by our own packer.
 
 ``umbrella`` holds them all: components after the manner of wandb-base (one chart under several aliases, a container's image
-before the alias', a global prefix in front, a digest key, a version label made of tag or digest), Bitnami's (registry, repository,
-tag, digest, a global registry in their place, a guard), the community's (repository and tag), and what is hard-coded.
+before the alias', a global prefix in front, a digest key, a version label made of tag or digest), Bitnami's (registry,
+repository, tag, digest, a global registry in their place, a guard), the community's (repository and tag), and what is
+hard-coded.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from airgap.chart import Chart
 from airgap.chart.archive import pack
 from airgap.lock import Lock, LockedImage, LockedTree
 from airgap.oci import OCI_MANIFEST, Descriptor, Digest, Platform
-from airgap.ref import Reference
 from airgap.relocate.probe import spots
 from airgap.relocate.rendering import Renderer
 from airgap.tools import Helm
-from airgap.values import dump_yaml
+from airgap.values import dump_yaml, get, parse_path
 from tests.world.registries import find_binary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
+
+    from airgap.ref import Reference
 
 BASE = """
 {{- define "base.image" -}}
 {{- $image := (((.Values.containers).main).image) | default .Values.image -}}
 {{- $repository := $image.repository -}}
-{{- if .Values.global.repositoryPrefix }}{{ $repository = printf "%s/%s" .Values.global.repositoryPrefix $repository }}{{ end -}}
-{{- if $image.digest }}{{ $repository }}@{{ $image.digest }}{{ else }}{{ $repository }}:{{ $image.tag | default "latest" }}{{ end -}}
+{{- with .Values.global.repositoryPrefix }}{{ $repository = printf "%s/%s" . $repository }}{{ end -}}
+{{- $repository }}{{ if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default "latest" }}{{ end -}}
 {{- end -}}
 {{- define "base.version" -}}
-{{- if .Values.image.digest }}{{ trunc 12 (trimPrefix "sha256:" .Values.image.digest) }}{{ else }}{{ .Values.image.tag }}{{ end -}}
+{{- if .Values.image.digest }}{{ .Values.image.digest | trimPrefix "sha256:" | trunc 12 }}
+{{- else }}{{ .Values.image.tag }}{{ end -}}
 {{- end -}}
 apiVersion: apps/v1
 kind: Deployment
@@ -61,7 +64,8 @@ spec: {ports: [{port: 80}]}
 
 BITNAMI = """
 {{- $registry := .Values.global.imageRegistry | default .Values.image.registry -}}
-{{- if and (ne (printf "%s/%s" $registry .Values.image.repository) "docker.io/bitnamilegacy/etcd") (not (((.Values.global).security).allowInsecureImages)) -}}
+{{- $name := printf "%s/%s" $registry .Values.image.repository -}}
+{{- if and (ne $name "docker.io/bitnamilegacy/etcd") (not (((.Values.global).security).allowInsecureImages)) -}}
 {{- fail "Original containers have been substituted for unrecognized ones; set global.security.allowInsecureImages" -}}
 {{- end -}}
 apiVersion: apps/v1
@@ -75,7 +79,7 @@ spec:
       {{- end }}
       containers:
         - name: etcd
-          image: {{ $registry }}/{{ .Values.image.repository }}{{ if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ .Values.image.tag }}{{ end }}
+          image: {{ $name }}{{ with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag }}{{ end }}
 """
 
 COMMUNITY = """
@@ -133,7 +137,7 @@ kind: ConfigMap
 metadata: {name: {{ .Release.Name }}-site}
 data:
   HOST: {{ .Values.global.host | quote }}
-  MAIL: {{ if .Values.global.email.smtp.host }}smtp://{{ .Values.global.email.smtp.host }}{{ else }}https://api.wandb.ai/email/dispatch{{ end }}
+  MAIL: {{ with .Values.global.email.smtp.host }}smtp://{{ . }}{{ else }}https://api.wandb.ai/email/dispatch{{ end }}
   redis.conf: |
     # See https://redis.io/topics/persistence for more.
     appendonly yes
@@ -182,7 +186,8 @@ spec:
         {{- end }}
       containers:
         - name: manager
-          image: {{ .Values.image.repository }}{{ if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ .Values.image.tag }}{{ end }}
+          {{- $pin := empty .Values.image.digest | ternary (print ":" .Values.image.tag) (print "@" .Values.image.digest) }}
+          image: {{ .Values.image.repository }}{{ $pin }}
           env:
             {{- with .Values.extraEnv }}
             {{- toYaml . | nindent 12 }}
@@ -193,14 +198,14 @@ spec:
         - {name: charts, configMap: {name: wandb-charts, optional: true}}
 """
 
-OPERATOR_VALUES = {
+OPERATOR_VALUES: dict[str, Any] = {
     "image": {"repository": "wandb/controller", "tag": "1.22.0", "pullSecrets": []},
     "airgapped": False,
     "customCACerts": [],
     "extraEnv": [],
 }
 
-PARTS: dict[str, tuple[str, dict[str, object]]] = {
+PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "base": (BASE, {"image": {"repository": "wandb/megabinary", "tag": "1.0.0"}, "global": {"repositoryPrefix": ""}}),
     "etcd": (BITNAMI, {"image": {"registry": "docker.io", "repository": "bitnamilegacy/etcd", "tag": "3.5.17", "digest": ""}}),
     "exporter": (
@@ -215,7 +220,7 @@ PARTS: dict[str, tuple[str, dict[str, object]]] = {
     "literal": (LITERAL, {}),
 }
 
-UMBRELLA_VALUES = {
+UMBRELLA_VALUES: dict[str, Any] = {
     "global": {
         "repositoryPrefix": "",
         "imageRegistry": "",
@@ -233,14 +238,19 @@ UMBRELLA_VALUES = {
 }
 
 
+def at(values: Any, path: str) -> Any:
+    """What lies at a dotted path, for assertions."""
+    return get(values, parse_path(path))
+
+
 def helm() -> Helm:
     """The real helm."""
-    from pathlib import Path  # noqa: PLC0415
-
     return Helm.at(Path(find_binary("helm")))
 
 
-def chart(name: str, template: str, values: Mapping[str, object], *, more: Mapping[str, bytes] | None = None, **about) -> Chart:
+def chart(
+    name: str, template: str, values: Mapping[str, Any], *, more: Mapping[str, bytes] | None = None, **about: Any
+) -> Chart:
     """A chart of one template."""
     files = {
         "Chart.yaml": dump_yaml({"apiVersion": "v2", "name": name, "version": "1.2.3", "appVersion": "9.9", **about}).encode(),
@@ -251,7 +261,7 @@ def chart(name: str, template: str, values: Mapping[str, object], *, more: Mappi
     return Chart.from_bytes(pack(name, files), name)
 
 
-def umbrella(*, values: Mapping[str, object] | None = None) -> Chart:
+def umbrella(*, values: Mapping[str, Any] | None = None) -> Chart:
     """The server chart with every shape in it; ``literal`` is off unless a test turns it on."""
     more: dict[str, bytes] = {"templates/test.yaml": TEST.encode()}
     for name, (template, own) in PARTS.items():
@@ -275,7 +285,7 @@ def renderer(subject: Chart, tmp_path: Path) -> Renderer:
     return Renderer.of(helm(), subject, tmp_path, "wandb", "wandb")
 
 
-def references(subject: Chart, values: Mapping[str, object], tmp_path: Path) -> set[Reference]:
+def references(subject: Chart, values: Mapping[str, Any], tmp_path: Path) -> set[Reference]:
     """Every reference that the chart renders, tests' own left out."""
     found = spots(renderer(subject, tmp_path).render(dict(values)))
     return {spot.reference for spot in found if spot.reference and not spot.document.is_test}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -60,10 +60,8 @@ def test_containerd_has_no_server_outside_and_a_table_in_the_default_too() -> No
             assert 'ca = "/etc/pki/site.pem"' in text
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
 def test_the_toml_files_are_toml() -> None:
-    import tomllib  # noqa: PLC0415  # not in Python 3.10
-
+    tomllib: Any = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
     files = mirror_files(REFERENCES, INSIDE, MirrorOptions(plain_http=True))
     parsed = tomllib.loads(files["containerd/docker.io/hosts.toml"])
     assert parsed["host"]["http://reg.lan:8443/v2/team/docker.io"] == {
@@ -75,7 +73,7 @@ def test_the_toml_files_are_toml() -> None:
 
 
 def test_openshift_gets_digests_and_tags_with_the_source_forbidden() -> None:
-    sets = load_yaml_all(mirror_files(REFERENCES, INSIDE, MirrorOptions())[OPENSHIFT], OPENSHIFT)
+    sets: Any = load_yaml_all(mirror_files(REFERENCES, INSIDE, MirrorOptions())[OPENSHIFT], OPENSHIFT)
     assert [document["kind"] for document in sets] == ["ImageDigestMirrorSet", "ImageTagMirrorSet"]
     digests, tags = (next(iter(document["spec"].values())) for document in sets)
     assert digests == tags
@@ -84,7 +82,7 @@ def test_openshift_gets_digests_and_tags_with_the_source_forbidden() -> None:
 
 
 def test_rancher_gets_an_anchored_rewrite_and_the_ca() -> None:
-    document = load_yaml(mirror_files(REFERENCES, INSIDE, MirrorOptions(ca_file="/ca.pem"))[RANCHER], RANCHER)
+    document: Any = load_yaml(mirror_files(REFERENCES, INSIDE, MirrorOptions(ca_file="/ca.pem"))[RANCHER], RANCHER)
     assert document["mirrors"]["quay.io"] == {"endpoint": ["https://reg.lan:8443"], "rewrite": {"^(.*)$": "team/quay.io/$1"}}
     assert document["configs"] == {"reg.lan:8443": {"tls": {"ca_file": "/ca.pem"}}}
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airgap.errors import ConfigurationError, DiskError
 from airgap.ref import Location
 from airgap.relocate import CONFIGMAP, OCI, Options, Relocation, outputs, relocate
-from airgap.values import get, load_yaml, load_yaml_all, parse_path
+from airgap.values import get, load_yaml, load_yaml_all
 from airgap.wandb import CustomResource, LocalChart, OciChart, Spec, read_user_values
-from tests.relocate.shapes import UMBRELLA_VALUES, helm, lock, operator, references, umbrella
+from tests.relocate.shapes import UMBRELLA_VALUES, at, helm, lock, operator, references, umbrella
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,9 @@ pytestmark = pytest.mark.helm
 INSIDE = Location.parse("reg.lan:5000/team")
 LICENSE = "eyJhbGciOiJub25lIn0.eyJleHAiOjF9.c2ln"
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
-SITE = {"global": {"host": "https://wandb.corp.lan", "license": LICENSE, "email": {"smtp": {"host": "mail.corp.lan"}}}}
+SITE: dict[str, Any] = {
+    "global": {"host": "https://wandb.corp.lan", "license": LICENSE, "email": {"smtp": {"host": "mail.corp.lan"}}}
+}
 SPEC = Spec.parse(
     b'{"chart": {"path": "/x"}, "values": {"api": {"image": {"tag": "1.5.0"}}, "global": {"host": "https://x"}}}', "spec"
 )
@@ -43,7 +45,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Lock:
     return lock(found)
 
 
-def relocated(held: Lock, values: object = None, options: Options = OPTIONS, server: Chart | None = None) -> Relocation:
+def relocated(held: Lock, values: Any = None, options: Options = OPTIONS, server: Chart | None = None) -> Relocation:
     return relocate(
         held,
         operator_chart=operator(),
@@ -64,22 +66,22 @@ def whole(held: Lock) -> Relocation:
 def test_the_operator_is_told_that_it_is_alone_and_whom_to_trust(whole: Relocation) -> None:
     values = whole.operator_values
     assert values["airgapped"] is True
-    assert get(values, parse_path("image.pullSecrets")) == ["airgap-registry"]
+    assert at(values, "image.pullSecrets") == ["airgap-registry"]
     assert values["customCACerts"] == [PEM + "\n", PEM + "\n"], "one certificate per entry"
-    assert get(values, parse_path("image.repository")) == "reg.lan:5000/team/docker.io/wandb/controller"
+    assert at(values, "image.repository") == "reg.lan:5000/team/docker.io/wandb/controller"
 
 
 def test_the_custom_resource_has_channel_values_under_the_users(whole: Relocation) -> None:
     values = whole.resource.values
-    assert get(values, parse_path("global.host")) == "https://wandb.corp.lan"
-    assert get(values, parse_path("api.image.tag")) == "1.5.0", "the channel's tag is the one that was pinned"
-    assert get(values, parse_path("global.imagePullSecrets")) == [{"name": "airgap-registry"}]
-    assert get(values, parse_path("global.customCACerts")) == [PEM + "\n", PEM + "\n"]
-    assert get(values, parse_path("global.operator")) is None, "the operator adds that itself"
+    assert at(values, "global.host") == "https://wandb.corp.lan"
+    assert at(values, "api.image.tag") == "1.5.0", "the channel's tag is the one that was pinned"
+    assert at(values, "global.imagePullSecrets") == [{"name": "airgap-registry"}]
+    assert at(values, "global.customCACerts") == [PEM + "\n", PEM + "\n"]
+    assert at(values, "global.operator") is None, "the operator adds that itself"
 
 
 def test_a_subchart_that_the_global_pull_secret_does_not_reach_gets_it_by_its_own_value(whole: Relocation) -> None:
-    assert get(whole.resource.values, parse_path("exporter.imagePullSecrets")) == [{"name": "airgap-registry"}]
+    assert at(whole.resource.values, "exporter.imagePullSecrets") == [{"name": "airgap-registry"}]
     assert any(
         "Pod/wandb-whole names no pull secret" in note and "kubectl patch serviceaccount" in note for note in whole.notes
     )
@@ -89,15 +91,15 @@ def test_a_subchart_that_the_global_pull_secret_does_not_reach_gets_it_by_its_ow
 def test_the_chart_rides_in_the_configmap_that_the_operator_mounts_under_a_versioned_name(whole: Relocation) -> None:
     assert whole.resource.chart == LocalChart("/charts/server-1.2.3.tgz")
     configmap = whole.chart_configmap or {}
-    assert (get(configmap, ("metadata", "name")), get(configmap, ("metadata", "namespace"))) == ("wandb-charts", "wandb")
-    assert base64.b64decode(configmap["binaryData"]["server-1.2.3.tgz"]) == umbrella().archive
+    assert (at(configmap, "metadata.name"), at(configmap, "metadata.namespace")) == ("wandb-charts", "wandb")
+    assert base64.b64decode(at(configmap, 'binaryData."server-1.2.3.tgz"')) == umbrella().archive
 
 
 def test_the_license_stands_in_a_secret_and_nowhere_else(whole: Relocation) -> None:
-    assert get(whole.resource.values, parse_path("global.license")) is None
-    assert get(whole.resource.values, parse_path("global.licenseSecret")) == {"name": "wandb-site-license", "key": "license"}
-    secret = next(it for it in whole.secrets if get(it, ("metadata", "name")) == "wandb-site-license")
-    assert base64.b64decode(get(secret, ("data", "license"))).decode() == LICENSE
+    assert at(whole.resource.values, "global.license") is None
+    assert at(whole.resource.values, "global.licenseSecret") == {"name": "wandb-site-license", "key": "license"}
+    secret = next(it for it in whole.secrets if at(it, "metadata.name") == "wandb-site-license")
+    assert base64.b64decode(at(secret, "data.license")).decode() == LICENSE
     assert any(it.path == "global.license" and it.new == "Secret wandb-site-license" for it in whole.changes)
 
 
@@ -116,8 +118,9 @@ def test_no_credential_is_in_any_file_but_the_secrets(whole: Relocation) -> None
 def test_the_pull_secret_is_one_for_each_namespace(held: Lock) -> None:
     found = relocated(held, options=replace(OPTIONS, resource_namespace="wandb-cr", ca_certificates=()))
     pulls = [it for it in found.secrets if it["type"] == "kubernetes.io/dockerconfigjson"]
-    assert [get(it, ("metadata", "namespace")) for it in pulls] == ["wandb", "wandb-cr"]
-    config = json.loads(base64.b64decode(get(pulls[0], ("data", ".dockerconfigjson"))))
+    assert [at(it, "metadata.namespace") for it in pulls] == ["wandb", "wandb-cr"]
+    data: Any = get(pulls[0], ("data", ".dockerconfigjson"))
+    config = json.loads(base64.b64decode(data))
     assert config["auths"]["reg.lan:5000"]["auth"] == base64.b64encode(b"ann:s3cret").decode()
 
 
@@ -149,8 +152,8 @@ def test_the_chart_can_come_from_the_registry_with_credentials_of_its_own(held: 
     assert (found.resource.chart.version, found.resource.chart.plain_http) == ("1.2.3", True)
     credentials = found.resource.chart.credential_secret
     assert credentials is not None
-    secret = next(it for it in found.secrets if get(it, ("metadata", "name")) == credentials.name)
-    assert set(secret["data"]) == {"HELM_USERNAME", "HELM_PASSWORD"}
+    secret = next(it for it in found.secrets if at(it, "metadata.name") == credentials.name)
+    assert set(at(secret, "data")) == {"HELM_USERNAME", "HELM_PASSWORD"}
     assert found.chart_configmap is None
     assert any("1.22.0" in note for note in found.notes)
 
@@ -183,7 +186,7 @@ def test_the_users_own_resource_keeps_its_name_and_place(held: Lock) -> None:
     }
     found = relocated(held, resource)
     assert (found.resource.name, found.resource.namespace, found.resource.labels) == ("prod", "ml", {"team": "x"})
-    assert get(found.resource.values, parse_path("global.licenseSecret.name")) == "prod-site-license"
+    assert at(found.resource.values, "global.licenseSecret.name") == "prod-site-license"
 
 
 @pytest.mark.parametrize(
@@ -194,7 +197,7 @@ def test_the_users_own_resource_keeps_its_name_and_place(held: Lock) -> None:
         ({"api": {"image": {"tag": ["1"]}}}, "api.image.tag is a list in the user input but a string in the release channel"),
     ],
 )
-def test_values_that_the_operator_would_choke_on_are_refused_by_path(held: Lock, values: object, told: str) -> None:
+def test_values_that_the_operator_would_choke_on_are_refused_by_path(held: Lock, values: Any, told: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         relocated(held, values)
     assert told in caught.value.message
@@ -202,13 +205,13 @@ def test_values_that_the_operator_would_choke_on_are_refused_by_path(held: Lock,
 
 def test_a_null_never_reaches_the_cluster_and_is_said(held: Lock) -> None:
     found = relocated(held, {"api": {"image": {"tag": None}}, **SITE})
-    assert get(found.resource.values, parse_path("api.image.tag")) is None
+    assert at(found.resource.values, "api.image.tag") is None
     assert "null" not in found.files()[outputs.RESOURCE]
     assert any("api.image.tag: null" in note for note in found.notes)
 
 
 def test_another_chart_as_operator_is_refused(held: Lock) -> None:
-    with pytest.raises(ConfigurationError, match="chart server-1.2.3 has no value airgapped"):
+    with pytest.raises(ConfigurationError, match=r"chart server-1\.2\.3 has no value airgapped"):
         relocate(
             held,
             operator_chart=umbrella(values={**UMBRELLA_VALUES}),
@@ -227,5 +230,5 @@ def test_a_ca_file_without_a_certificate_is_refused(held: Lock) -> None:
 
 
 def test_an_unknown_delivery_is_refused(held: Lock) -> None:
-    with pytest.raises(ConfigurationError, match="'pigeon' is none of auto, configmap, oci"):
+    with pytest.raises(ConfigurationError, match=r"'pigeon' is none of auto, configmap, oci"):
         relocated(held, options=replace(OPTIONS, chart_delivery="pigeon"))
