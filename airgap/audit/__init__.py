@@ -1,7 +1,20 @@
 """Audit: prove that a configuration points nowhere outside. See ``stage``, ``judge`` and ``knowledge``."""
 
+from airgap.audit.files import Applied, read_directory
 from airgap.audit.judge import Allowance
 from airgap.audit.stage import AuditOptions, audit
 from airgap.audit.verdict import ALLOWED, INERT, OPEN, Finding, Proved, Verdict
 
-__all__ = ["ALLOWED", "INERT", "OPEN", "Allowance", "AuditOptions", "Finding", "Proved", "Verdict", "audit"]
+__all__ = [
+    "ALLOWED",
+    "INERT",
+    "OPEN",
+    "Allowance",
+    "Applied",
+    "AuditOptions",
+    "Finding",
+    "Proved",
+    "Verdict",
+    "audit",
+    "read_directory",
+]
