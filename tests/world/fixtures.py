@@ -20,7 +20,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -77,6 +77,12 @@ class World(Half):
         """Every request to the channel, the chart repository and the hosts behind it, in order."""
         log = self.folder / "requests.jsonl"
         return tuple(Asked(**json.loads(line)) for line in log.read_text().splitlines()) if log.exists() else ()
+
+    @property
+    def tokens(self) -> tuple[dict[str, Any], ...]:
+        """Every request to Docker Hub's token server, in order: method, parameters, user, granted."""
+        log = self.folder / "tokens.jsonl"
+        return tuple(json.loads(line) for line in log.read_text().splitlines()) if log.exists() else ()
 
     def registry_log(self, host: str) -> str:
         """What the registry of that host has logged, its access log included."""

@@ -85,7 +85,7 @@ def start(folder: Path, script: Script, running: ExitStack) -> None:
         server = sites.serve(host, script.hosts[host], script.pairs[host], site, log)
         running.callback(server.server_close)
         running.callback(server.shutdown)
-    tokens = running.enter_context(_tokens(script))
+    tokens = running.enter_context(_tokens(script, folder / "tokens.jsonl"))
     for host in script.hosts:
         if host not in (*web, HUB_TOKENS):
             pair = script.pairs[host]
@@ -103,8 +103,8 @@ def start(folder: Path, script: Script, running: ExitStack) -> None:
             )
 
 
-def _tokens(script: Script) -> TokenServer:
-    """Docker Hub's token server: pull for everybody, push for the seeder."""
+def _tokens(script: Script, log: Path) -> TokenServer:
+    """Docker Hub's token server: pull for everybody, push for the seeder; ``log`` takes a line for each request."""
     pair = script.pairs[HUB_TOKENS]
     return TokenServer(
         script.signer,
@@ -115,6 +115,7 @@ def _tokens(script: Script) -> TokenServer:
         issuer="auth.docker.io",
         tls=pair,
         host_name=HUB_TOKENS,
+        log=log,
     ).listen((script.hosts[HUB_TOKENS], 443))
 
 

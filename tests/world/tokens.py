@@ -1,7 +1,7 @@
 """A token server as the Docker registry token protocol describes it, for registries with ``auth: token``.
 
 It grants what is asked for to the users it knows (and pull to anybody, if ``anonymous_pull``), by GET with Basic or by the
-OAuth2 POST with a password or a refresh token, and remembers every request in ``seen``.
+OAuth2 POST with a password or a refresh token, and remembers every request in ``seen`` (and in ``log``, as lines of JSON).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -55,6 +55,7 @@ class TokenServer(AbstractContextManager["TokenServer"]):
     tls: Pair | None = None
     host_name: str = "127.0.0.1"
     seen: list[Asked] = field(default_factory=list)
+    log: Path | None = None
     server: ThreadingHTTPServer | None = field(default=None, repr=False)
 
     @classmethod
@@ -81,6 +82,13 @@ class TokenServer(AbstractContextManager["TokenServer"]):
         """Where tokens are asked for."""
         assert self.server
         return f"{'https' if self.tls else 'http'}://{self.host_name}:{self.server.server_address[1]}/token"
+
+    def note(self, asked: Asked) -> None:
+        """Remember a request."""
+        self.seen.append(asked)
+        if self.log:
+            with self.log.open("a") as out:
+                out.write(json.dumps(asdict(asked)) + "\n")
 
     def stop(self) -> None:
         """Stop serving."""
@@ -157,7 +165,7 @@ def _handler(world: TokenServer) -> type[BaseHTTPRequestHandler]:
                 self._finish(parameters, user, granted=granted)
 
         def _finish(self, parameters: dict[str, list[str]], user: str, *, granted: bool) -> None:
-            world.seen.append(Asked(self.command, parameters, user, granted))
+            world.note(Asked(self.command, parameters, user, granted))
             body = json.dumps(world.answer(user, parameters.get("scope", [])) if granted else {"details": "no"}).encode()
             self.send_response(200 if granted else 401)
             self.send_header("Content-Type", "application/json")
