@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from airgap.discover.switches import INCLUDE, defines, from_top, node_of
+from airgap.discover.switches import INCLUDE, defines, from_top, node_of, value_paths
 from airgap.values import get
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _mentioned(error: RenderError, chart: Chart) -> Iterator[str]:
             reached[name] = None
             waiting += INCLUDE.findall(defines[name])
     keys = set(_KEY.findall(defines[executing[-1]])) - {"Values"}
-    paths = [path for name in reached for path in _NAMED.findall(defines[name])]
+    paths = [path for name in reached for path in value_paths(defines[name])]
     yield from (path for path in paths if path.rpartition(".")[2] in keys)
     yield from (path for path in paths if path.rpartition(".")[2] not in keys)
 

@@ -31,6 +31,9 @@ INCLUDE_DEPTH = 3
 
 _GATE = re.compile(r"\{\{-?\s*(?:if|else if)\s([^}]*)\}\}")
 _PATH = re.compile(r"(?<![\w$)])\$?\.Values((?:\.[A-Za-z0-9_-]+)+)")
+_INDEX = re.compile(r"index\s+\$?\.Values((?:\s+\"[A-Za-z0-9_-]+\")+)")
+_QUOTED = re.compile(r"\"([^\"]+)\"")
+_PARENTHESES = re.compile(r"\((\$?\.Values(?:\.[A-Za-z0-9_-]+)*)\)\.")
 _CHOICE = re.compile(r"\beq\s+\$?\.Values((?:\.[A-Za-z0-9_-]+)+)\s+\"([^\"]+)\"")
 _DEFINE = re.compile(r"\{\{-?\s*define\s+\"([^\"]+)\"")
 INCLUDE = re.compile(r"\b(?:include|template)\s+\"([^\"]+)\"")
@@ -160,8 +163,19 @@ def gates(node: Node, templates: Mapping[str, str]) -> Iterator[ValuePath]:
     """Yield the paths (from the top) of the values that templates of ``node`` look at in ``if``."""
     for text in templates.values():
         for gate in _GATE.findall(text):
-            for path in _PATH.findall(gate):
+            for path in value_paths(gate):
                 yield from_top(node.path, path)
+
+
+def value_paths(text: str) -> list[str]:
+    """Return the dotted paths below ``.Values`` that a piece of a template reads, however it is written.
+
+    >>> value_paths('.Values.a.b (.Values.c.d).e (index .Values "f-g" "h").i')
+    ['a.b', 'c.d.e', 'f-g.h.i']
+    """
+    plain = _INDEX.sub(lambda found: f".Values{''.join(f'.{key}' for key in _QUOTED.findall(found[1]))}", text)
+    plain = _PARENTHESES.sub(r"\1.", plain)
+    return [path.removeprefix(".") for path in _PATH.findall(plain)]
 
 
 def choices(node: Node, item: ImageMap) -> dict[ValuePath, tuple[str, ...]]:

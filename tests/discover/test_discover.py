@@ -222,7 +222,9 @@ def test_a_feature_gets_plausible_values_that_a_named_template_looks_for(look: L
         "templates/_h.tpl": '{{- define "bucket" }}\nname: {{ (.Values.global.bucket).name }}\n{{- end }}\n'
         '{{- define "bucket.upper" -}}\n{{ (include "bucket" . | fromYaml).name | upper }}\n{{- end }}\n',
         "charts/store/templates/pod.yaml": '# {{ include "bucket.upper" . }}\n' + pod("db", IMAGE),
-        "values.yaml": SUBCHARTS["values.yaml"].replace("        web", "        global: {bucket: {}}\n        web"),
+        "values.yaml": SUBCHARTS["values.yaml"].replace(
+            "        web", "        global: {bucket: {name: '', path: ''}}\n        web"
+        ),
     }
     found = look(files)
     assert offered(found)["store/db:2"] == ("store",)
