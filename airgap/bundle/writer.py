@@ -139,10 +139,7 @@ class BundleWriter:
         """Let go of everything; what is not finished stays for the next run."""
         with self._guard:
             self._closing = True
-            self._close_file()
-        if self._journal:
-            self._journal.close()
-        self._claim.release()
+            self._let_go()
 
     def __enter__(self) -> Self:
         return self
@@ -260,9 +257,12 @@ class BundleWriter:
                 count = os.pwrite(self._fd, view, offset)
                 view, offset = view[count:], offset + count
         except OSError as error:
-            held = self.held
-            left = sum(member.size for digest, member in self.arrangement.blobs.items() if digest not in held)
-            raise disk_error(error, partial_path(self.path), left) from error
+            raise disk_error(error, partial_path(self.path), self._left()) from error
+
+    def _left(self) -> int:
+        """Return how many bytes of blobs are still missing."""
+        held = self.held
+        return sum(member.size for digest, member in self.arrangement.blobs.items() if digest not in held)
 
     def _keep(self, member: Member) -> None:
         assert member.digest is not None  # noqa: S101  # only blobs have sinks
@@ -272,7 +272,10 @@ class BundleWriter:
     def _committed(self, member: Member) -> None:
         self._keep(member)
         if self._journal and member.digest:
-            self._journal.finish(member.digest)
+            try:
+                self._journal.finish(member.digest)
+            except OSError as error:
+                raise disk_error(error, journal_path(self.path), self._left()) from error
 
     def _enter_sink(self) -> None:
         with self._guard:
@@ -283,13 +286,18 @@ class BundleWriter:
     def _leave_sink(self) -> None:
         with self._guard:
             self._open_sinks -= 1
-            self._close_file()
+            self._let_go()
 
-    def _close_file(self) -> None:
-        """Close the file once nobody writes: a number that is closed too early may be another file's by then."""
-        if self._closing and not self._open_sinks and self._fd >= 0:
+    def _let_go(self) -> None:
+        """Close the files once nobody writes: a number that is closed too early may be another file's by then."""
+        if not self._closing or self._open_sinks:
+            return
+        if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if self._journal:
+            self._journal.close()
+        self._claim.release()
 
 
 class Sink:
