@@ -83,10 +83,12 @@ class Wire(HTTPAdapter):
         _use_our_pools(manager)
         return manager
 
-    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:  # noqa: ARG002  # as the base
-        """Name the pool by scheme, host and port only: TLS is the context's (requests would put in certifi)."""
+    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:  # noqa: ARG002  # as the base
+        """Return the pool for a request, by scheme, host and port only (requests would put in certifi's authorities)."""
         parts = urlsplit(request.url)
-        return {"scheme": parts.scheme, "host": parts.hostname, "port": parts.port}, {}
+        proxy = (proxies or {}).get(parts.scheme)
+        manager = self.proxy_manager_for(proxy) if proxy else self.poolmanager
+        return manager.connection_from_host(parts.hostname, parts.port, scheme=parts.scheme)
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Leave the connection alone: checking is the context's."""

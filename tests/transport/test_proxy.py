@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import socket
+import threading
 
 import pytest
 
-from airgap.errors import ConfigurationError, NetworkError
+from airgap.errors import ConfigurationError, NetworkError, TLSError
+from airgap.transport import Client, HostSettings
 from airgap.transport.proxy import Proxies
+from tests.transport.conftest import QUICK
 from tests.transport.scripted import Answer, Scripted, Seen, in_turn
 
 PROXY = "http://proxy.lan:3128"
@@ -132,3 +137,63 @@ def test_an_answer_of_a_proxy_to_plain_http_says_that_it_came_through_it(plain):
         client = plain("reg.lan", environ={"http_proxy": proxy.host})
         with pytest.raises(NetworkError, match=f"through the proxy http://{proxy.host}"):
             client.request("GET", "http://reg.lan/v2/")
+
+
+class Tunnel:
+    """A proxy that opens tunnels for CONNECT, to one place whatever the name: what a name inside a site resolves to."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.asked: list[str] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self._server.getsockname()[1]}"
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._server.accept()
+                threading.Thread(target=self._tunnel, args=(client,), daemon=True).start()
+
+    def _tunnel(self, client: socket.socket) -> None:
+        with client, client.makefile("rb") as lines, contextlib.suppress(OSError):
+            self.asked.append(lines.readline().decode().split()[1])
+            while lines.readline().strip():
+                pass
+            with socket.create_connection(("127.0.0.1", self.port)) as target:
+                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                back = threading.Thread(target=self._copy, args=(target, client), daemon=True)
+                back.start()
+                self._copy(client, target)
+                back.join()
+
+    @staticmethod
+    def _copy(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+def test_tls_through_a_tunnel_is_checked_against_the_registrys_name(authority):
+    pair = authority.issue("reg.corp.lan")
+    with Scripted(in_turn(Answer(200, body=b"inside")), pair=pair) as registry:
+        tunnel = Tunnel(int(registry.host.rpartition(":")[2]))
+        hosts = {name: HostSettings(ca_file=authority.root) for name in ("reg.corp.lan:5000", "other.corp.lan:5000")}
+        with Client(hosts=hosts, environ={"HTTPS_PROXY": tunnel.host}, retry=QUICK) as client:
+            with client.request("GET", "https://reg.corp.lan:5000/v2/") as response:
+                assert response.read(10) == b"inside"
+            client.request("PUT", "https://reg.corp.lan:5000/v2/", body=b"x" * 500_000).close()
+            with pytest.raises(TLSError, match="is not for that name"):
+                client.request("GET", "https://other.corp.lan:5000/v2/")
+        tunnel.stop()
+        assert tunnel.asked == ["reg.corp.lan:5000", "other.corp.lan:5000"]
+        assert len(registry.seen[1].body) == 500_000
