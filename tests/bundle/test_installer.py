@@ -74,18 +74,26 @@ def test_the_same_versions_give_the_same_zip(built):
     assert installer.build() != built, "the entry point is part of it"
 
 
-@pytest.mark.parametrize("version", PYTHONS)
-def test_every_python_builds_the_same_zip(built, version):
-    paths = [str(ROOT), sysconfig.get_paths()["purelib"]]
-    code = "import hashlib, sys; from airgap import installer; print(hashlib.sha256(installer.build()).hexdigest())"
+def build_with(python, source):
+    """The digest of what ``python`` builds out of the package in ``source``."""
+    code = "import hashlib; from airgap import installer; print(hashlib.sha256(installer.build()).hexdigest())"
     result = subprocess.run(
-        [PYTHONS[version], "-B", "-S", "-c", code],
-        env={"PYTHONPATH": os.pathsep.join(paths)},
+        [python, "-B", "-S", "-c", code],
+        env={"PYTHONPATH": os.pathsep.join((str(source), sysconfig.get_paths()["purelib"]))},
+        cwd=source,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert result.stdout.strip() == hashlib.sha256(installer.build()).hexdigest(), result.stderr
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_every_python_builds_the_same_zip(tmp_path):
+    shutil.copytree(ROOT / "airgap", tmp_path / "airgap", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "airgap" / "bundle" / "editor.py~").write_text("left by an editor")
+    digests = {version: build_with(python, tmp_path) for version, python in PYTHONS.items()}
+    assert len(set(digests.values())) == 1, digests
 
 
 @pytest.mark.parametrize("version", PYTHONS)
@@ -121,6 +129,27 @@ def test_python_finds_the_zip_behind_nine_gibibytes(tmp_path, version):
         file.write(estate.contents[estate.artifacts[0].content.digest])
     result = subprocess.run([PYTHONS[version], "-I", "-S", path], capture_output=True, text=True, check=False)
     assert result.stdout == "the bundle runs\n", result.stderr
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_the_command_line_runs_out_of_the_bundle(tmp_path, version):
+    estate = small()
+    estate.artifacts = [artifact for artifact in estate.artifacts if artifact.kind != "installer"]
+    estate.installer(installer.build())
+    path = bundle(estate, tmp_path / "wandb.tar")
+    result = subprocess.run(
+        [PYTHONS[version], "-I", "-S", path, "verify", path], env={}, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert str(path) in result.stdout
+    with path.open("r+b") as file:
+        file.seek(9000)
+        file.write(b"damage")
+    result = subprocess.run(
+        [PYTHONS[version], "-I", "-S", path, "verify", path], env={}, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 4, result.stderr
+    assert sorted(tmp_path.iterdir()) == [path]
 
 
 def test_the_zip_holds_licences_and_no_compiled_part_nor_certificates(built, tmp_path):
