@@ -49,7 +49,8 @@ GUARDS: tuple[tuple[re.Pattern[str], ValuePath, str], ...] = (
 )
 """What helm says when a chart polices its images, the switch that lets it be, and why that is right (cases.md H6)."""
 
-_RUN = re.compile(r"[A-Za-z0-9._/:@+\-\[\]]+")
+RUN = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._/:@+\-\[\]]*(?<![.:/@+-])")
+"""A stretch of text that may be a reference (with a sentinel in it)."""
 _SEMVER = re.compile(r"v?\d+\.\d+\.\d+[^+]*")
 
 
@@ -338,7 +339,7 @@ def _sentinel(number: int, candidate: Candidate) -> Sentinel:
 
 def _recipes(shown: str, sentinels: Sequence[Sentinel]) -> Iterable[Recipe]:
     """Yield a recipe for each reference-like run of a scalar that holds a sentinel."""
-    for run in _RUN.findall(shown):
+    for run in RUN.findall(shown):
         recipe = read(run, sentinels)
         if recipe:
             yield recipe

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from airgap.errors import AirgapError, ConfigurationError
 from airgap.ref import Reference
-from airgap.relocate.probe import _RUN, GUARDS, Attribution, Spot, Values, apply, attribute, spots
+from airgap.relocate.probe import GUARDS, RUN, Attribution, Spot, Values, apply, attribute, spots
 from airgap.relocate.recipe import DIGEST, NAME, TAG, WHOLE, Assignments, Recipe, unknowns
 from airgap.tools import RenderError
 from airgap.values import format_path, get
@@ -115,7 +115,7 @@ def rewrite(renderer: Renderer, values: Values, lock: Lock, location: Location) 
     ``values`` are what the chart is rendered with; raises ConfigurationError if it does not render with them.
     """
     before = renderer.render(values)
-    wanted = [spot for spot in spots(before) if not (spot.reference and location.holds(spot.reference))]
+    wanted = [spot for spot in spots(before) if not (spot.reference and spot.reference.registry == location.registry)]
     found = attribute(renderer, values, before, wanted)
     return _Rewriter(renderer=renderer, values=values, lock=lock, location=location, before=before, found=found).run(wanted)
 
@@ -133,6 +133,7 @@ class _Rewriter:
         self.notes: list[str] = []
         self.chart = renderer.chart.label
         self.switches = dict(found.switches)
+        self.shared: dict[Place, list[tuple[str, str]]] = {}
 
     def run(self, wanted: Sequence[Spot]) -> Rewrite:
         """Choose forms until a rendering proves them all, then explain."""
@@ -165,6 +166,7 @@ class _Rewriter:
             if key not in units:
                 units[key] = self._unit(recipe, spot.reference)
             units[key].spots.append(spot)
+            self.shared.setdefault(spot.place, []).append((spot.text, units[key].target.name))
         return list(units.values())
 
     def _unit(self, recipe: Recipe, source: Reference) -> _Unit:
@@ -269,7 +271,7 @@ class _Rewriter:
         active = [unit for unit in units if unit.forms]
         for unit in active:
             unit.by_products.clear()
-        wrong = {id(unit): why for unit in active for why in [_fault(unit, after)] if why}
+        wrong = {id(unit): why for unit in active for why in [_fault(unit, after, self.shared)] if why}
         mine = {spot.place for unit in active for spot in unit.spots}
         for change in self.before.differences(after):
             if change.place in mine or change.place in self.noise:
@@ -349,12 +351,12 @@ def _whole(unit: _Unit) -> str:
     return str(pinned)
 
 
-def _fault(unit: _Unit, after: Rendering) -> str:
-    """Return what is wrong with the rendering of a unit, or nothing."""
+def _fault(unit: _Unit, after: Rendering, shared: Mapping[Place, Sequence[tuple[str, str]]]) -> str:
+    """Return what is wrong with the rendering of a unit, or nothing; ``shared`` are all references of a scalar."""
     for spot in unit.spots:
         shown = after.at(spot.place)
         told = f"{spot.label} renders {shown!r}"
-        reference = _moved(shown, spot, unit.target.name)
+        reference = _moved(shown, spot, unit.target.name, shared[spot.place])
         if reference is None:
             return f"{told}, which is not under {unit.target.name}"
         pinned = unit.form in (DIGEST_KEY, TAG_DIGEST, WHOLE_VALUE, PINNED) and unit.digest is not None
@@ -365,19 +367,29 @@ def _fault(unit: _Unit, after: Rendering) -> str:
     return ""
 
 
-def _moved(shown: Json, spot: Spot, name: str) -> Reference | None:
+def _moved(shown: Json, spot: Spot, name: str, shared: Sequence[tuple[str, str]]) -> Reference | None:
     """Return the reference at a spot if it has the wanted name, and the rest of the scalar is as it was."""
-    if not isinstance(shown, str):
+    if not isinstance(shown, str) or _masked(shown, shared) != _masked(spot.scalar, shared):
         return None
-    for text in [shown] if spot.scalar == spot.text else _RUN.findall(shown):
-        start = text.find(name)
+    for text in [shown] if spot.scalar == spot.text else RUN.findall(shown):
         try:
-            reference = Reference.parse(text[max(start, 0) :])
+            reference = Reference.parse(text[max(text.find(name), 0) :])
         except ConfigurationError:
             continue
-        if reference.name == name and spot.scalar.replace(spot.text, text[start:]) == shown:
+        if reference.name == name:
             return reference
     return None
+
+
+def _masked(scalar: str, shared: Sequence[tuple[str, str]]) -> str:
+    """Return a scalar with its references taken out, where they are now and where they go."""
+    for run in RUN.findall(scalar):
+        for _, name in shared:
+            if name in run:
+                scalar = scalar.replace(run[run.find(name) :], "\0")
+    for text, _ in sorted(shared, key=lambda it: len(it[0]), reverse=True):
+        scalar = scalar.replace(text, "\0")
+    return scalar
 
 
 def _blamed(units: Sequence[_Unit], change: Difference) -> list[_Unit]:

@@ -180,7 +180,7 @@ def relocate(
         unmoved=(*of_operator.unmoved, *of_server.unmoved),
         notes=(
             *(*merged.warnings, *of_operator.notes, *of_server.notes, *separated.left),
-            *(*delivery.notes, *_pullless(of_server, options)),
+            *(*delivery.notes, *_replaced(user), *_pullless(of_server, options)),
         ),
         operator_release=options.operator_release,
         operator_namespace=options.operator_namespace,
@@ -289,7 +289,7 @@ def _with_pull_secret(server: Renderer, values: Values, site: _Site) -> Values:
         return values
     entry: list[Json] = [{"name": site.options.pull_secret_name}]
     path = ("global", "imagePullSecrets")
-    values = apply(values, values, {path: _added(get(values, path), entry)})
+    values = apply(values, values, {path: _added(_named(get(values, path)), entry)})
     rendered = site.effective(values)
     missing = without_pull_secret(server.render(rendered).documents)
     computed = server.computed(rendered) if missing else {}
@@ -309,6 +309,12 @@ def _subchart(template: str) -> tuple[str, ...]:
 def _added(present: Json, more: Sequence[Json]) -> list[Json]:
     listed = list(present) if isinstance(present, list) else []
     return [*listed, *(item for item in more if item not in listed)]
+
+
+def _named(present: Json) -> list[Json]:
+    """Return pull secrets as ``[{name: x}]``; bare names are understood by some of the charts only."""
+    listed = present if isinstance(present, list) else []
+    return [{"name": item} if isinstance(item, str) else item for item in listed]
 
 
 def _pems(texts: Sequence[str]) -> list[Json]:
@@ -382,6 +388,11 @@ def _secrets(site: _Site, separated: Separated, chart: ChartSource) -> list[dict
         outputs.secret(f"{resource.name}-site-{suffix}", resource.namespace, data)
         for suffix, data in sorted(separated.secrets.items())
     ]
+
+
+def _replaced(user: UserInput) -> list[str]:
+    given = user.resource.chart if user.resource else None
+    return [f"spec.chart of your custom resource ({given.to_json()}) gives way to the chart of the bundle"] if given else []
 
 
 def _moves(chart: str, separated: Separated) -> list[Change]:

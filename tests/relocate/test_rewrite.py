@@ -229,6 +229,27 @@ spec:
     assert all(item["image"].startswith("reg.lan:5000/team/docker.io/acme/") for item in at(result.values, "extra"))
 
 
+def test_two_references_in_one_text_both_move(tmp_path: Path) -> None:
+    template = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: a}
+data:
+  spawner.conf: |
+    first {{ .Values.a.image.repository }}:{{ .Values.a.image.tag }}, then
+    second {{ .Values.b.image.repository }}:{{ .Values.b.image.tag }}
+"""
+    values = {name: {"image": {"repository": f"quay.io/acme/{name}", "tag": "1"}} for name in "ab"}
+    result = moved(chart("two", template, values), tmp_path)
+    assert outside(result) == []
+    assert {it.form for it in result.changes} == {"tag@digest"}
+
+
+def test_what_lies_in_the_private_registry_already_is_left_alone(tmp_path: Path) -> None:
+    own = {"api": {"image": {"repository": "reg.lan:5000/elsewhere/api"}}}
+    assert images(moved(umbrella(), tmp_path, own))["Deployment/wandb-api image"] == "reg.lan:5000/elsewhere/api:1.0.0"
+
+
 def test_what_the_user_pinned_keeps_his_digest(tmp_path: Path) -> None:
     pinned = "sha256:" + "ab" * 32
     result = moved(umbrella(), tmp_path, {"api": {"image": {"digest": pinned}}})

@@ -178,13 +178,15 @@ def _stuffed() -> bytes:
 
 
 def test_the_users_own_resource_keeps_its_name_and_place(held: Lock) -> None:
-    resource = {
+    resource: Any = {
         "apiVersion": "apps.wandb.com/v1",
         "kind": "WeightsAndBiases",
         "metadata": {"name": "prod", "namespace": "ml", "labels": {"team": "x"}},
         "spec": {"values": SITE},
     }
+    resource["spec"]["chart"] = {"url": "https://charts.wandb.ai", "name": "operator-wandb"}
     found = relocated(held, resource)
+    assert any("charts.wandb.ai" in note and "gives way" in note for note in found.notes)
     assert (found.resource.name, found.resource.namespace, found.resource.labels) == ("prod", "ml", {"team": "x"})
     assert at(found.resource.values, "global.licenseSecret.name") == "prod-site-license"
 
@@ -227,6 +229,16 @@ def test_another_chart_as_operator_is_refused(held: Lock) -> None:
 def test_a_ca_file_without_a_certificate_is_refused(held: Lock) -> None:
     with pytest.raises(ConfigurationError, match="no certificate in PEM form"):
         relocated(held, options=replace(OPTIONS, ca_certificates=("hello",)))
+
+
+def test_pull_secrets_that_the_user_named_stay_and_bare_names_become_maps(held: Lock) -> None:
+    values: Any = {"global": {**SITE["global"], "imagePullSecrets": ["mine", {"name": "other"}]}}
+    found = relocated(held, values)
+    assert at(found.resource.values, "global.imagePullSecrets") == [
+        {"name": "mine"},
+        {"name": "other"},
+        {"name": "airgap-registry"},
+    ]
 
 
 def test_an_unknown_delivery_is_refused(held: Lock) -> None:
