@@ -58,15 +58,16 @@ class Upstream:
     scratch: Path
 
     @classmethod
-    def open(cls, manifest: Path | None, platforms: Sequence[str], scratch: Path) -> Upstream:
-        """Read the manifest (the default one if None); --platform overrides its platforms."""
+    def open(cls, manifest: Path | None, platforms: Sequence[str], scratch: Path, jobs: int) -> Upstream:
+        """Read the manifest (the default one if None); --platform overrides its platforms; ``jobs`` connections to a host."""
         loaded = BundleManifest.load(manifest)
         if platforms:
             chosen = () if "all" in platforms else tuple(Platform.parse(platform) for platform in platforms)
             loaded = replace(loaded, platforms=chosen)
         places = Places.of(loaded)
         store = CredentialStore.from_environment(os.environ, Path.home())
-        return cls(loaded, Client(hosts=places.settings(), credentials=store, environ=os.environ), places, scratch)
+        client = Client(hosts=places.settings(), credentials=store, environ=os.environ, connections=jobs)
+        return cls(loaded, client, places, scratch)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def command(
     progress = options.progress(flags)
     helm = Helm.find(flags.pop("helm_path"))
     with _scratch(bundle) as scratch:
-        upstream = Upstream.open(manifest_file, platforms, scratch)
+        upstream = Upstream.open(manifest_file, platforms, scratch, jobs)
         lock = Lock.from_bytes(lock_file.read_bytes(), str(lock_file)) if lock_file else interrupted(bundle)
         if lock is not None:
             if lock_file is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from airgap.cli.progress import progress_for
+from airgap.cli.progress import Told, progress_for
 from airgap.errors import ConfigurationError
 from airgap.ref import Location
 from airgap.transport import Client, Credential, CredentialStore, HostSettings
@@ -149,8 +150,11 @@ def registry(command: Command) -> Command:
     )
 
 
-def target(options: dict[str, Any]) -> Target:
-    """Take the options of ``registry`` out of ``options`` and build the target; raises ConfigurationError."""
+def target(options: dict[str, Any], *, jobs: int = JOBS) -> Target:
+    """Take the options of ``registry`` out of ``options`` and build the target, for ``jobs`` connections at a time.
+
+    Raises ConfigurationError.
+    """
     location = Location.parse(options.pop("registry_name"))
     settings = HostSettings(
         plain_http=options.pop("plain_http"),
@@ -163,7 +167,7 @@ def target(options: dict[str, Any]) -> Target:
     credential = _credential(options.pop("username"), from_stdin=options.pop("password_stdin"))
     if credential:
         store = store.with_explicit(location.registry, credential)
-    client = Client(hosts={location.registry: settings}, credentials=store, environ=os.environ)
+    client = Client(hosts={location.registry: settings}, credentials=store, environ=os.environ, connections=jobs)
     ca_text = settings.ca_file.read_text() if settings.ca_file else ""
     return Target(location, client, credential, settings.plain_http, ca_text)
 
@@ -180,5 +184,14 @@ def _credential(username: str | None, *, from_stdin: bool) -> Credential | None:
 
 
 def progress(options: dict[str, Any]) -> Progress:
-    """Take the options of ``common`` out of ``options`` and return the progress they ask for."""
-    return progress_for(verbose=options.pop("verbose"), quiet=options.pop("quiet"), bars=not options.pop("no_progress"))
+    """Take the options of ``common`` out of ``options`` and return the progress they ask for.
+
+    What the layers below log (transport, registry: which credential file was used, what was retried) is told through it too.
+    """
+    verbose = options.pop("verbose")
+    found = progress_for(verbose=verbose, quiet=options.pop("quiet"), bars=not options.pop("no_progress"))
+    logger = logging.getLogger("airgap")
+    logger.handlers = [Told(found)]
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    logger.propagate = False
+    return found

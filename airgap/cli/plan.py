@@ -63,7 +63,7 @@ def command(
     helm = Helm.find(flags.pop("helm_path"))
     wanted = Reference.parse(why) if why else None
     with tempfile.TemporaryDirectory(prefix="airgap-plan-") as scratch:
-        upstream = Upstream.open(manifest_file, platforms, Path(scratch))
+        upstream = Upstream.open(manifest_file, platforms, Path(scratch), jobs)
         looked = look(upstream, values_files, helm, flags.pop("kube_version"), progress)
         if wanted:
             click.echo(_reasons(looked.discovery, wanted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 
@@ -92,6 +93,19 @@ class Quiet(Progress):
     def warn(self, message: str) -> None:
         """Print a warning."""
         click.echo(f"Warning: {message}", err=True)
+
+
+class Told(logging.Handler):
+    """Pass log records on to a Progress: warnings as warnings, the rest as details."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell one record."""
+        tell = self._progress.warn if record.levelno >= logging.WARNING else self._progress.debug
+        tell(record.getMessage())
 
 
 def progress_for(*, verbose: int, quiet: bool, bars: bool) -> Progress:

@@ -32,17 +32,26 @@ Examples:
 @options.jobs
 @click.option("--dry-run", is_flag=True, help="Ask the registry what is missing, list it, send nothing.")
 @click.option("--include-foreign", is_flag=True, help="Push layers that their publisher wants fetched from elsewhere.")
+@click.option("--upload-host", "upload_hosts", multiple=True, help="Another host to which the registry may send uploads.")
 @click.option("--receipt", type=click.Path(dir_okay=False, path_type=Path), help="Write what is in the registry now, as JSON.")
 @options.output
 @options.common
 def command(
-    *, bundle: Path, jobs: int, dry_run: bool, include_foreign: bool, receipt: Path | None, output_format: str, **flags: Any
+    *,
+    bundle: Path,
+    jobs: int,
+    dry_run: bool,
+    include_foreign: bool,
+    upload_hosts: tuple[str, ...],
+    receipt: Path | None,
+    output_format: str,
+    **flags: Any,
 ) -> None:
     """Push BUNDLE to --registry, with children before parents and tags last; what is there already is not sent again."""
     progress = options.progress(flags)
-    target = options.target(flags)
+    target = options.target(flags, jobs=jobs)
     with BundleReader.open(bundle) as reader:
-        registry = Registry(target.client, target.location.registry)
+        registry = Registry(target.client, target.location.registry, push=True, upload_hosts=upload_hosts)
         result = stage.push(
             reader,
             registry,
