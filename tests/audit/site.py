@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airgap.chart import Chart
+    from airgap.tools import Helm
     from tests.world.registries import RunningRegistry
 
 VALUES: dict[str, Any] = {
@@ -51,6 +52,8 @@ class Site:
     folder: Path
     values: dict[str, Any] = field(default_factory=lambda: VALUES)
     server: Chart = field(default_factory=umbrella)
+    operator: Chart = field(default_factory=operator)
+    helm: Helm = field(default_factory=helm)
 
     @property
     def location(self) -> Location:
@@ -62,7 +65,7 @@ class Site:
 
     @property
     def found(self) -> set[Reference]:
-        return references(operator(), {}, self.folder) | references(self.server, self.values, self.folder)
+        return references(self.operator, {}, self.folder) | references(self.server, self.values, self.folder)
 
     def push(self, reference: Reference, *, salt: str = "") -> str:
         """Push a reference's image (another one with a salt) where it belongs and return its digest."""
@@ -77,25 +80,25 @@ class Site:
     def relocated(self, held: Lock, **options: Any) -> Relocation:
         return relocate(
             held,
-            operator_chart=operator(),
+            operator_chart=self.operator,
             server_chart=self.server,
             spec=None,
             user=read_user_values([("values.yaml", self.values)]),
             location=self.location,
             options=Options(plain_http=True, **options),
-            helm=helm(),
+            helm=self.helm,
         )
 
     def audit(self, held: Lock, relocation: Relocation, *, options: AuditOptions | None = None, **change: Any) -> Verdict:
         arguments: dict[str, Any] = {
-            "operator_chart": operator(),
+            "operator_chart": self.operator,
             "server_chart": self.server,
             "operator_values": relocation.operator_values,
             "resource": relocation.resource,
             "location": self.location,
             "registry": self.registry,
             "options": options or AuditOptions(),
-            "helm": helm(),
+            "helm": self.helm,
         }
         return audit(held, **{**arguments, **change})
 
