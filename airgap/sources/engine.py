@@ -100,8 +100,8 @@ def save(reference: Reference, folder: Path, environ: Mapping[str, str]) -> Save
 
 def _engine_name(reference: Reference) -> str:
     """Return the name as the engine shows it: Docker Hub's host and ``library/`` are left out there."""
-    name = str(reference).removeprefix("docker.io/library/").removeprefix("docker.io/")
-    return name if reference.digest is None else f"{name.partition('@')[0].partition(':')[0]}@{reference.digest}"
+    name = reference.name.removeprefix("docker.io/library/").removeprefix("docker.io/")
+    return f"{name}@{reference.digest}" if reference.digest else f"{name}:{reference.tag}"
 
 
 def _short(error: Exception) -> str:
