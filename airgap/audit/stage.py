@@ -328,9 +328,13 @@ def _name_beside(document: Document, path: tuple[str | int, ...]) -> Json:
 def _warnings(subjects: Iterable[Subject], options: AuditOptions) -> list[str]:
     if not options.pull_secret:
         return []
-    return [
-        f"{subject.chart}: {pod.document.label} (service account {pod.service_account}) names no pull secret:"
-        " its images are pulled without credentials"
-        for subject in subjects
-        for pod in without_pull_secret(subject.documents)
-    ]
+    told = []
+    for subject in subjects:
+        pods = [
+            f"{pod.document.label} (service account {pod.service_account})" for pod in without_pull_secret(subject.documents)
+        ]
+        if pods:
+            told.append(
+                f"{subject.chart}: no pull secret is named, so images are pulled without credentials, by {', '.join(pods)}"
+            )
+    return told

@@ -9,7 +9,7 @@ import click
 
 from airgap import audit as stage
 from airgap.cli import inside, options
-from airgap.cli.output import emit, table
+from airgap.cli.output import emit
 from airgap.cli.render import layout, rewritten
 from airgap.errors import ConfigurationError, NotClosedError
 from airgap.registry import Registry
@@ -133,13 +133,12 @@ def _allowance(text: str) -> stage.Allowance:
 
 
 def _table(verdict: Verdict, shown: list[stage.Finding]) -> str:
-    rows = [
-        (finding.verdict, finding.text, finding.template or finding.chart, f"{finding.object} {finding.path}", _why(finding))
-        for finding in sorted(shown, key=lambda finding: (finding.verdict != stage.OPEN, finding))
-    ]
-    parts = [table(("VERDICT", "WHAT", "TEMPLATE", "WHERE", "WHY"), rows)] if rows else []
-    return "\n\n".join([*parts, verdict.summary()])
-
-
-def _why(finding: stage.Finding) -> str:
-    return f"{finding.reason}; fix: {finding.fix}" if finding.fix else finding.reason
+    """Lay out the findings, open ones first: what, why, what to do, and then every place where it stands."""
+    groups: dict[tuple[str, str, str, str], list[stage.Finding]] = {}
+    for finding in sorted(shown, key=lambda finding: (finding.verdict != stage.OPEN, finding)):
+        groups.setdefault((finding.verdict, finding.text, finding.reason, finding.fix), []).append(finding)
+    lines = []
+    for (judged, text, reason, fix), findings in groups.items():
+        lines += [f"{judged:<8}{text}", f"        {reason}", *([f"        fix: {fix}"] if fix else [])]
+        lines += [f"          {finding.template or finding.chart}: {finding.object} {finding.path}" for finding in findings]
+    return "\n".join([*lines, *([""] if lines else []), verdict.summary()])

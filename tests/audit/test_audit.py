@@ -253,7 +253,7 @@ def test_a_registry_that_cannot_be_asked_is_an_error_and_no_verdict(site: Site, 
 
 def test_pods_without_a_pull_secret_are_warned_of(site: Site, held: Lock, made: Relocation) -> None:
     warnings = site.audit(held, made).warnings
-    assert any("Deployment/wandb-api (service account default) names no pull secret" in it for it in warnings)
+    assert any("no pull secret is named" in it and "Deployment/wandb-api (service account default)" in it for it in warnings)
     assert not site.audit(held, made, options=AuditOptions(pull_secret=False)).warnings
 
 
