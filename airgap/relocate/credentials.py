@@ -112,14 +112,20 @@ class Separated:
     left: tuple[str, ...]
 
 
-def separate(renderer: Renderer, values: Values, prefix: str, extra: Mapping[str, Json]) -> Separated:
+def separate(
+    renderer: Renderer, values: Values, prefix: str, *, extra: Values, computed: Values, noise: frozenset[Place]
+) -> Separated:
     """Move what ``values`` hold in clear into Secrets named ``prefix-suffix``, as far as renders prove it equal.
 
-    ``extra`` is laid under the values when rendering (what the operator adds by itself).
+    ``extra`` is laid under the values when rendering (what the operator adds by itself); ``computed`` are the values as
+    templates see them; ``noise`` are places that differ between any two renders.
     """
     possible = [move for move in MOVES if any(_clear(values, item) for item in move.items)]
-    computed = renderer.computed(coalesce([extra, values])) if possible else {}
-    kept, left = _provable(renderer, values, computed, prefix, extra, possible) if possible else ([], [])
+    kept: list[Move] = []
+    left: list[str] = []
+    if possible:
+        before = renderer.render(coalesce([extra, values]))
+        kept, left = _provable(_Trial(renderer, values, computed, prefix, extra, before, noise), possible)
     final = _with(values, computed, kept, prefix)
     told = {format_path(item.clear) for move in possible for item in move.items}
     left += [
@@ -133,13 +139,8 @@ def separate(renderer: Renderer, values: Values, prefix: str, extra: Mapping[str
     return Separated(final, {move.suffix: _data(values, computed, move) for move in kept}, tuple(moved), tuple(left))
 
 
-def _provable(  # noqa: PLR0917  # a step of ``separate``, with its names
-    renderer: Renderer, values: Values, computed: Values, prefix: str, extra: Mapping[str, Json], possible: list[Move]
-) -> tuple[list[Move], list[str]]:
+def _provable(trial: _Trial, possible: list[Move]) -> tuple[list[Move], list[str]]:
     """Return the moves that a render proves equal, all at once if it can be, and a sentence for each of the others."""
-    before = renderer.render(coalesce([extra, values]))
-    noise = {it.place for it in before.differences(renderer.render(coalesce([extra, values]), again=True))}
-    trial = _Trial(renderer, values, computed, prefix, extra, before, noise)
     if not trial.fault(possible):
         return possible, []
     kept: list[Move] = []
@@ -147,7 +148,7 @@ def _provable(  # noqa: PLR0917  # a step of ``separate``, with its names
     for move in possible:
         fault = trial.fault([*kept, move])
         if fault:
-            names = ", ".join(format_path(item.clear) for item in move.items if _clear(values, item))
+            names = ", ".join(format_path(item.clear) for item in move.items if _clear(trial.values, item))
             left.append(f"{names} stays in clear in wandb.yaml: with a Secret instead, {fault}")
         else:
             kept.append(move)
@@ -160,9 +161,9 @@ class _Trial:
     values: Values
     computed: Values
     prefix: str
-    extra: Mapping[str, Json]
+    extra: Values
     before: Rendering
-    noise: set[Place]
+    noise: frozenset[Place]
 
     def fault(self, moves: Sequence[Move]) -> str:
         """Return what would be wrong if these moves were made, or nothing."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airgap.scan import parse_rendering
 from airgap.tools import KUBE_VERSION
@@ -134,7 +134,7 @@ class Renderer:
             self.path,
             release=self.release,
             namespace=self.namespace,
-            values=[values, {}] if again else [values],
+            values=[_ordered(dict(values)), {}] if again else [_ordered(dict(values))],
             kube_version=self.kube_version,
         )
         return Rendering.parse(text, self.chart.label)
@@ -150,3 +150,10 @@ class Renderer:
         )
         self._computed.append((values, computed))
         return computed
+
+
+def _ordered(values: Json) -> Any:
+    """Return ``values`` with sorted keys, so that equal values are one question to helm."""
+    if isinstance(values, dict):
+        return {key: _ordered(values[key]) for key in sorted(values)}
+    return [_ordered(item) for item in values] if isinstance(values, list) else values

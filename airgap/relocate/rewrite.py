@@ -72,13 +72,14 @@ class Unmoved:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """The final values of a chart and what led to them."""
+    """The final values of a chart and what led to them; ``noise`` is what differs between any two renders (random Secrets)."""
 
     values: Values = field(repr=False)
     settings: Mapping[ValuePath, Json]
     changes: tuple[Change, ...]
     unmoved: tuple[Unmoved, ...]
     notes: tuple[str, ...]
+    noise: frozenset[Place] = field(repr=False)
     before: Rendering = field(repr=False)
     after: Rendering = field(repr=False)
 
@@ -148,6 +149,7 @@ class _Rewriter:
             changes=tuple(self._changes(units, settings)),
             unmoved=tuple(self.unmoved),
             notes=tuple(self.notes),
+            noise=frozenset(self.noise),
             before=self.before,
             after=after,
         )
@@ -229,28 +231,32 @@ class _Rewriter:
 
     def _settle(self, units: list[_Unit]) -> Rendering:
         """Render and judge until every unit's form is proved; raises AirgapError if that has no end."""
+        told = "every form changes more than images"
         for _ in range(ROUNDS + 3 * len(units)):
             try:
                 after = self._with(units)
             except RenderError as error:
-                self._refused(units, error)
+                told = error.message
+                if not self._refused(units, error):
+                    break
                 continue
             if not self._judge(units, after):
                 return after
-        raise AirgapError(f"{self.chart}: no set of image values was found that renders soundly", hint="see --explain")
+        raise AirgapError(f"{self.chart}: no set of image values renders soundly; the last attempt: {told}")
 
     def _with(self, units: Iterable[_Unit]) -> Rendering:
         return self.renderer.render(apply(self.values, self.computed, self._settings(units)))
 
-    def _refused(self, units: list[_Unit], error: RenderError) -> None:
-        """Switch the guard off that keeps the chart from rendering, or drop the forms that it refuses."""
+    def _refused(self, units: list[_Unit], error: RenderError) -> bool:
+        """Switch the guard off that keeps the chart from rendering, or drop the forms that it refuses; False: none is left."""
         for pattern, path, _ in GUARDS:
             if pattern.search(error.text or error.message) and path not in self.switches:
                 self.switches[path] = True
-                return
-        offenders = self._offenders([unit for unit in units if unit.forms])
-        for unit in offenders or [unit for unit in units if unit.forms]:
+                return True
+        active = [unit for unit in units if unit.forms]
+        for unit in self._offenders(active) or active:
             unit.drop(f"the chart refuses it: {error.reason or error.message}")
+        return bool(active)
 
     def _offenders(self, units: list[_Unit]) -> list[_Unit]:
         if not units:

@@ -272,8 +272,10 @@ def _server(server: Renderer, values: Values, site: _Site) -> tuple[Rewrite, Sep
     """Rewrite the images of the server chart, then move secrets out of its values."""
     wanted = _with_pull_secret(server, _with_certificates(values, site.options), site)
     result = rewrite(server, site.effective(wanted), site.lock, site.location)
-    final = apply(wanted, server.computed(site.effective(wanted)), result.settings)
-    return result, separate(server, final, f"{site.resource.name}-site", site.effective({}))
+    computed = server.computed(site.effective(wanted))
+    final = apply(wanted, computed, result.settings)
+    prefix = f"{site.resource.name}-site"
+    return result, separate(server, final, prefix, extra=site.effective({}), computed=computed, noise=result.noise)
 
 
 def _with_certificates(values: Values, options: Options) -> Values:
@@ -292,11 +294,11 @@ def _with_pull_secret(server: Renderer, values: Values, site: _Site) -> Values:
     values = apply(values, values, {path: _added(_named(get(values, path)), entry)})
     rendered = site.effective(values)
     missing = without_pull_secret(server.render(rendered).documents)
-    computed = server.computed(rendered) if missing else {}
+    known = coalesce([_defaults(server.chart), values])
     for prefix in sorted({_subchart(pod.document.template) for pod in missing}):
         own = (*prefix, "imagePullSecrets")
-        if isinstance(get(computed, own), list):
-            values = apply(values, computed, {own: _added(get(values, own), entry)})
+        if isinstance(get(known, own), list):
+            values = apply(values, known, {own: _added(get(values, own), entry)})
     return values
 
 

@@ -14,6 +14,8 @@ from tests.relocate.shapes import at, chart, renderer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from airgap.chart import Chart
+
 pytestmark = pytest.mark.helm
 
 REDIS = """
@@ -52,7 +54,12 @@ MOVE = Move("redis", (Item(("redis", "password"), KEY, "PASSWORD"),), NAME, (("C
 def separated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, move: Move = MOVE, extra: str = "") -> Separated:
     monkeypatch.setattr(credentials, "MOVES", (move,))
     subject = chart("redis", REDIS % extra, VALUES)
-    return separate(renderer(subject, tmp_path), {"redis": {"password": "pw", "ca": "pem"}}, "site", {})
+    return apart(subject, tmp_path, {"redis": {"password": "pw", "ca": "pem"}})
+
+
+def apart(subject: Chart, tmp_path: Path, values: dict[str, Any]) -> Separated:
+    tool = renderer(subject, tmp_path)
+    return separate(tool, values, "site", extra={}, computed=tool.computed(values), noise=frozenset())
 
 
 def test_a_password_moves_with_all_keys_that_the_charts_own_secret_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +96,7 @@ def test_what_looks_like_a_secret_and_has_no_way_out_is_named(tmp_path: Path) ->
         "auth": {"clientSecret": "c"},
         "ref": {"passwordSecret": {"name": "n"}},
     }
-    found = separate(renderer(subject, tmp_path), values, "site", {})
+    found = apart(subject, tmp_path, values)
     assert [note.partition(" ")[0] for note in found.left] == ["env.API_KEY", "auth.clientSecret"]
     assert not {"k", "c"} & {word for note in found.left for word in note.split()}, "a secret is never told"
 

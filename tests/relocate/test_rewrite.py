@@ -229,6 +229,42 @@ spec:
     assert all(item["image"].startswith("reg.lan:5000/team/docker.io/acme/") for item in at(result.values, "extra"))
 
 
+def test_values_that_only_fail_together_leave_the_images_where_they_are(tmp_path: Path) -> None:
+    template = """
+{{- if and (hasPrefix "reg.lan" .Values.a.image.repository) (hasPrefix "reg.lan" .Values.b.image.repository) }}
+{{- fail "not both" }}{{ end }}
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - {name: a, image: "{{ .Values.a.image.repository }}:1"}
+    - {name: b, image: "{{ .Values.b.image.repository }}:1"}
+"""
+    values = {name: {"image": {"repository": f"acme/{name}"}} for name in "ab"}
+    result = moved(chart("pair", template, values), tmp_path)
+    assert outside(result) == ["acme/a:1", "acme/b:1"]
+    assert ["not both" in it.reason for it in result.unmoved] == [True, True]
+
+
+def test_a_value_that_would_spoil_another_image_is_not_set_and_each_says_why(tmp_path: Path) -> None:
+    template = """
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - {name: a, image: "{{ .Values.registry }}/acme/a:1"}
+    - {name: b, image: "{{ .Values.registry }}/acme/b:1"}
+    - {name: c, image: "quay.io/{{ .Values.registry }}/c:1"}
+"""
+    result = moved(chart("shared", template, {"registry": "ghcr.io"}), tmp_path)
+    assert (result.changes, len(outside(result))) == ((), 3)
+    reasons = {it.reference: it.reason for it in result.unmoved}
+    assert "makes other images too" in reasons["quay.io/ghcr.io/c:1"]
+    assert "it also changes Pod/a spec.containers[2].image" in reasons["ghcr.io/acme/a:1"]
+
+
 def test_two_references_in_one_text_both_move(tmp_path: Path) -> None:
     template = """
 apiVersion: v1
