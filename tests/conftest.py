@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
-pytest_plugins = ("tests.world.fixtures", "tests.world.engine")
+pytest_plugins = ("tests.world.fixtures", "tests.world.engine", "tests.cluster.fixtures")
 
 ALLOWED_SKIPS = {
     r"\.\./shared is not beside this checkout": "data of other projects that is not copied into this one",
