@@ -77,11 +77,6 @@ class Looked:
     gathered: Gathered
     discovery: Discovery
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the user should know."""
-        return (*self.gathered.warnings, *self.discovery.warnings)
-
 
 @dataclass(frozen=True)
 class Planned:
@@ -97,7 +92,7 @@ class Planned:
 
 
 def look(upstream: Upstream, values_files: Sequence[str], helm: Helm, kube: str, progress: Progress) -> Looked:
-    """Ask the channel, get the charts, and discover what they can ask for."""
+    """Ask the channel, get the charts, and discover what they can ask for; what to know of it is told at once."""
     manifest = upstream.manifest
     gathered = gather(manifest, upstream.client, upstream.places, user=user_values(values_files))
     progress.begin("looking into charts", len(gathered.charts))
@@ -110,6 +105,8 @@ def look(upstream: Upstream, values_files: Sequence[str], helm: Helm, kube: str,
         progress=progress,
     )
     progress.end()
+    for warning in (*gathered.warnings, *discovery.warnings):  # before an image is asked for: it may be why one is not there
+        progress.warn(warning)
     return Looked(gathered, discovery)
 
 

@@ -75,7 +75,7 @@ def command(
         else:
             looked = look(upstream, values_files, helm, flags.pop("kube_version"), progress)
             planned = plan_bundle(upstream, looked, helm, jobs=jobs, progress=progress)
-            for warning in (*looked.warnings, *planned.warnings):
+            for warning in planned.warnings:
                 progress.warn(warning)
         if dry_run:
             _dry(planned, bundle, output_format)

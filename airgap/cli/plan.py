@@ -13,7 +13,7 @@ from airgap.cli import options
 from airgap.cli.connected import Upstream, look, plan_bundle
 from airgap.cli.output import emit, table
 from airgap.cli.progress import human
-from airgap.errors import ConfigurationError
+from airgap.errors import ConfigurationError, DiskError
 from airgap.ref import Reference
 from airgap.tools import Helm
 
@@ -69,7 +69,7 @@ def command(
             click.echo(_reasons(looked.discovery, wanted))
             return
         planned = plan_bundle(upstream, looked, helm, jobs=jobs, progress=progress, offers=True)
-    for warning in (*looked.warnings, *planned.warnings):
+    for warning in planned.warnings:
         progress.warn(warning)
     if not dry_run:
         _write(planned.lock, lock_file)
@@ -79,10 +79,16 @@ def command(
 
 
 def _write(lock: Lock, path: Path) -> None:
-    """Write the lock under its name only when it is whole."""
+    """Write the lock under its name only when it is whole; raises DiskError."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(lock.to_bytes())
-    partial.replace(path)
+    try:
+        partial.write_bytes(lock.to_bytes())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DiskError(
+            f"{path} cannot be written: {error.strerror}", hint="make room there, or choose another place with --lock"
+        ) from error
 
 
 def _reasons(found: Discovery, wanted: Reference) -> str:

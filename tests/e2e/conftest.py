@@ -33,7 +33,7 @@ Done = subprocess.CompletedProcess[str]
 
 @dataclass(frozen=True)
 class Steps:
-    """What the connected side did: its commands' results, and what upstream's registries and token server were asked meanwhile."""
+    """What the connected side did: its commands' results, and what upstream was asked meanwhile."""
 
     lock: Path
     bundle: Path

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from tests.e2e.conftest import PYTHONS, Bare, Done, Steps, logs, refused, served, since, well
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.world.fixtures import World
@@ -31,15 +33,16 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def start(world: World, folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start airgap in the connected half; its process is the one that is returned (nsenter becomes it)."""
-    return subprocess.Popen(
-        world.namespace.command((sys.executable, "-m", "airgap", *arguments), folder),
-        env={**world.environ, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@contextmanager
+def start(world: World, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start airgap in the connected half; its process is the one that is given (nsenter becomes it). It ends with the block."""
+    command = world.namespace.command((sys.executable, "-m", "airgap", *arguments), folder)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=world.environ, stdout=pipe, stderr=pipe, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 def begun(running: subprocess.Popen[str], lines: int) -> None:
@@ -71,11 +74,10 @@ def test_after_kill_9_the_same_command_finishes_and_fetches_no_finished_blob_aga
     chance = random.Random(seed)  # noqa: S311 - moments, not secrets
     before = logs(world)
     for _ in range(2):
-        running = start(world, folder, *MIRROR, "--jobs", "1")
-        begun(running, 1 + chance.randrange(2, 24))
-        time.sleep(chance.random() / 50)
-        running.kill()
-        _, told = running.communicate(timeout=PATIENCE)
+        with start(world, folder, *MIRROR, "--jobs", "1") as running:
+            begun(running, chance.randrange(2, 24))
+            time.sleep(chance.random() / 50)
+            running.kill()
         assert running.returncode == -signal.SIGKILL
         assert "again.tar" not in left(folder), "no bundle has its name before it is whole"
     well(world.run("airgap", *MIRROR, folder=folder))
@@ -90,10 +92,10 @@ def test_after_kill_9_the_same_command_finishes_and_fetches_no_finished_blob_aga
 def test_a_signal_ends_mirror_with_its_code_and_the_same_command_finishes(
     world: World, crossing: Steps, folder: Path, sent: signal.Signals, code: int
 ) -> None:
-    running = start(world, folder, *MIRROR, "--jobs", "1")
-    begun(running, 5)
-    running.send_signal(sent)
-    _, told = running.communicate(timeout=PATIENCE)
+    with start(world, folder, *MIRROR, "--jobs", "1") as running:
+        begun(running, 5)
+        running.send_signal(sent)
+        _, told = running.communicate(timeout=PATIENCE)
     assert running.returncode == code, told
     assert "Traceback" not in told
     assert "again.tar" not in left(folder)
@@ -106,21 +108,19 @@ def test_a_signal_ends_mirror_with_its_code_and_the_same_command_finishes(
 def test_a_signal_ends_plan_and_leaves_no_helm_and_no_lock(
     world: World, tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:
-    running = start(world, tmp_path, "plan")
-    begun(running, 1)
-    time.sleep(0.2)
-    running.send_signal(sent)
-    _, told = running.communicate(timeout=PATIENCE)
+    with start(world, tmp_path, "plan") as running:
+        begun(running, 1)
+        time.sleep(0.2)
+        running.send_signal(sent)
+        _, told = running.communicate(timeout=PATIENCE)
     assert running.returncode == code, told
     assert "Traceback" not in told
     assert left(tmp_path) == set()
 
 
 def test_a_bundle_that_was_begun_with_another_lock_is_not_mixed_up(world: World, crossing: Steps, folder: Path) -> None:
-    running = start(world, folder, *MIRROR, "--jobs", "1")
-    begun(running, 5)
-    running.kill()
-    running.communicate(timeout=PATIENCE)
+    with start(world, folder, *MIRROR, "--jobs", "1") as running:
+        begun(running, 5)
     text = (folder / "airgap.lock").read_text()
     assert '"name":"wandb"' in text
     (folder / "other.lock").write_text(text.replace('"name":"wandb"', '"name":"other"'))
@@ -132,16 +132,13 @@ def test_a_bundle_that_was_begun_with_another_lock_is_not_mixed_up(world: World,
 
 
 def test_two_runs_on_the_same_bundle_are_not_both_let_in(world: World, crossing: Steps, folder: Path) -> None:
-    first = start(world, folder, *MIRROR, "--jobs", "1")
-    begun(first, 3)
-    first.send_signal(signal.SIGSTOP)
-    try:
+    with start(world, folder, *MIRROR, "--jobs", "1") as first:
+        begun(first, 3)
+        first.send_signal(signal.SIGSTOP)
         second = world.run("airgap", *MIRROR, folder=folder)
-    finally:
         first.send_signal(signal.SIGCONT)
-    told = refused(second, 2, "again.tar", str(first.pid))
-    assert "Hint: " in told
-    _, said = first.communicate(timeout=PATIENCE)
+        refused(second, 1, "another run is writing the same bundle", str(first.pid), "Hint: wait for it")
+        _, said = first.communicate(timeout=PATIENCE)
     assert first.returncode == 0, said
     assert digest(folder / "again.tar") == digest(crossing.bundle)
 
@@ -164,7 +161,7 @@ def test_the_same_lock_gives_the_same_bytes_with_any_number_of_jobs_and_twice(
     assert (folder / "second.lock").read_bytes() == crossing.lock.read_bytes()
 
 
-VALIDATOR = '''"""Stands in for jsonschema, whose compiled parts are of one Python: the manifest was checked by that one already."""
+VALIDATOR = '''"""Stands in for jsonschema, whose compiled parts are of one Python: and the manifest was checked before."""
 
 
 class Draft202012Validator:
@@ -211,13 +208,12 @@ def test_whoever_reads_only_the_beginning_of_what_is_printed_sees_no_error(bare:
 
 def interrupted_push(bare: Bare, prefix: str, sent: signal.Signals) -> tuple[int, str]:
     environ = {"HOME": str(bare.home), "PATH": "/usr/bin:/bin", "REGISTRY_AUTH_FILE": str(bare.half.auth_file)}
-    command = (bare.python, "-I", "-S", bare.bundle, "push", bare.bundle, *bare.at(prefix), "--jobs", "1")
-    running = subprocess.Popen(
-        bare.half.namespace.command(command, bare.bundle.parent), env=environ, stderr=subprocess.PIPE, stdout=-3, text=True
-    )
-    begun(running, 8)
-    running.send_signal(sent)
-    _, told = running.communicate(timeout=PATIENCE)
+    command = [bare.python, "-I", "-S", str(bare.bundle), "push", str(bare.bundle), *bare.at(prefix), "--jobs", "1"]
+    entered = bare.half.namespace.command(command, bare.bundle.parent)
+    with subprocess.Popen(entered, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
+        begun(running, 8)
+        running.send_signal(sent)
+        _, told = running.communicate(timeout=PATIENCE)
     return running.returncode, told
 
 

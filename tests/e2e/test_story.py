@@ -184,7 +184,12 @@ def test_a_hand_edit_that_points_outside_is_open_with_template_path_and_fix(edit
     done = bare.signed_in("audit", "edited")
     refused(done, 5, "not closed: 1 open")
     line = next(line for line in done.stdout.splitlines() if line.startswith("open"))
-    for word in ("docker.io/wandb/console", "operator-wandb/", "Deployment/wandb-console", "spec.template.spec.containers[0].image"):
+    for word in (
+        "docker.io/wandb/console",
+        "operator-wandb/",
+        "Deployment/wandb-console",
+        "spec.template.spec.containers[0].image",
+    ):
         assert word in line
     assert "fix: " in line
 
