@@ -13,9 +13,6 @@ from airgap.cli.output import emit
 from airgap.cli.render import layout, rewritten
 from airgap.errors import ConfigurationError, NotClosedError
 from airgap.registry import Registry
-from airgap.relocate.outputs import CHART, OPERATOR_VALUES, RESOURCE
-from airgap.values import load_yaml, load_yaml_all
-from airgap.wandb import CustomResource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +21,7 @@ if TYPE_CHECKING:
     from airgap.cli.inside import Site
     from airgap.cli.options import Target
     from airgap.values import Json
+    from airgap.wandb import CustomResource
 
 
 @click.command(
@@ -100,7 +98,8 @@ def _configuration(
             raise ConfigurationError(
                 f"{path} holds its values already: --values belongs to a bundle", hint="leave --values out, or name the bundle"
             )
-        return _rendered(path)
+        applied = stage.read_directory(path)
+        return applied.operator_values, applied.resource, applied.charts
     if as_written:
         user = inside.user_values(values_files)
         if user.resource is None:
@@ -111,20 +110,7 @@ def _configuration(
         operator = inside.user_values([str(file) for file in flags["operator_values"]]).values
         return operator, user.resource.with_values(user.values), None
     relocation = rewritten(found, target, values_files, flags)
-    charts = inside.chart_files([relocation.chart_configmap] if relocation.chart_configmap else [])
-    return relocation.operator_values, relocation.resource, charts
-
-
-def _rendered(folder: Path) -> tuple[Mapping[str, Json], CustomResource, tuple[str, ...]]:
-    """Read back what ``render`` wrote, with whatever was edited since."""
-    texts = {name: (folder / name).read_bytes() for name in (OPERATOR_VALUES, RESOURCE)}
-    operator = load_yaml(texts[OPERATOR_VALUES], str(folder / OPERATOR_VALUES))
-    if not isinstance(operator, dict):
-        raise ConfigurationError(f"{folder / OPERATOR_VALUES} is not a map of values", hint="run airgap render again")
-    resource = CustomResource.from_document(load_yaml(texts[RESOURCE], str(folder / RESOURCE)), str(folder / RESOURCE))
-    chart = folder / CHART
-    charts = inside.chart_files(load_yaml_all(chart.read_bytes(), str(chart))) if chart.is_file() else ()
-    return operator, resource, charts
+    return relocation.operator_values, relocation.resource, relocation.chart_files
 
 
 def _allowance(text: str) -> stage.Allowance:

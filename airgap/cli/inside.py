@@ -8,7 +8,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airgap.bundle import BundleReader
 from airgap.bundle.extract import extract
@@ -137,14 +137,3 @@ def user_values(files: Sequence[str]) -> UserInput:
 def kube_version(given: str) -> str:
     """Return the Kubernetes version to render for."""
     return given.removeprefix("v") or KUBE_VERSION
-
-
-def chart_files(configmaps: Sequence[Any]) -> tuple[str, ...]:
-    """Return the names of the charts that ConfigMaps hold."""
-    return tuple(
-        name
-        for document in configmaps
-        if isinstance(document, dict) and document.get("kind") == "ConfigMap"
-        for key in ("binaryData", "data")
-        for name in (document.get(key) or {})
-    )

@@ -34,6 +34,10 @@ class Lines(Progress):
             self._count += 1
             self._write(f"  {self._count}/{self._items} {item}" + (f" ({note})" if note else ""))
 
+    def say(self, message: str) -> None:
+        """Print what has just changed."""
+        self._write(f"  {message}")
+
     def warn(self, message: str) -> None:
         """Print a warning."""
         self._write(f"{click.style('Warning:', fg='yellow')} {message}")

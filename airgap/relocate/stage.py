@@ -110,6 +110,12 @@ class Relocation:
     operator_namespace: str
     renders: int = 0
 
+    @property
+    def chart_files(self) -> tuple[str, ...]:
+        """The file names under which the chart ConfigMap holds charts; none without one."""
+        held = get(self.chart_configmap, ("binaryData",)) if self.chart_configmap else None
+        return tuple(held) if isinstance(held, dict) else ()
+
     def files(self) -> dict[str, str | bytes]:
         """Return the files of DIR: relative path to text."""
         files: dict[str, str | bytes] = {
