@@ -1,6 +1,7 @@
 """The files of a folder that ``airgap render`` wrote (or anybody else in its place), read for an audit.
 
-Only what is applied is read: the operator's values, the custom resource, and which charts the chart ConfigMap holds.
+Only what is applied is read: the operator's values, the custom resource, the user's other objects, and which charts the chart
+ConfigMap holds.
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ if TYPE_CHECKING:
 
     from airgap.values import Json
 
-OPERATOR_VALUES, RESOURCE, CHART = "operator-values.yaml", "wandb.yaml", "chart.yaml"
+OPERATOR_VALUES, RESOURCE, CHART, OTHERS = "operator-values.yaml", "wandb.yaml", "chart.yaml", "others.yaml"
 """File names, as ``airgap.relocate.outputs`` writes them."""
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What will be applied. ``charts`` are the file names in the chart ConfigMap; None if the folder has none."""
+    """What will be applied. ``charts`` are the file names in the chart ConfigMap; None if the folder has none.
+
+    ``others`` are the objects that the user's files held beside the custom resource.
+    """
 
     operator_values: dict[str, Json]
     resource: CustomResource
     charts: tuple[str, ...] | None
+    others: tuple[dict[str, Json], ...] = ()
 
 
 def read_directory(directory: Path) -> Applied:
@@ -39,7 +44,17 @@ def read_directory(directory: Path) -> Applied:
     if len(documents) != 1:
         raise ConfigurationError(f"{directory / RESOURCE} holds {len(documents)} objects, not one custom resource")
     charts = _charts(directory / CHART) if (directory / CHART).exists() else None
-    return Applied(values or {}, CustomResource.from_document(documents[0], RESOURCE), charts)
+    return Applied(values or {}, CustomResource.from_document(documents[0], RESOURCE), charts, _others(directory / OTHERS))
+
+
+def _others(path: Path) -> tuple[dict[str, Json], ...]:
+    if not path.exists():
+        return ()
+    documents = [it for it in load_yaml_all(_text(path), path.name) if it is not None]
+    objects = tuple(it for it in documents if isinstance(it, dict))
+    if len(objects) != len(documents):
+        raise ConfigurationError(f"{path} holds something that is no Kubernetes object")
+    return objects
 
 
 def _charts(path: Path) -> tuple[str, ...]:

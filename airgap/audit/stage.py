@@ -51,6 +51,7 @@ JOBS = 8
 
 VALUES_DOCUMENT = "operator values"
 RESOURCE_DOCUMENT = "custom resource"
+OTHERS_DOCUMENT = "other objects"
 AIRGAPPED, CHANNEL_URL = "AIRGAPPED", "DEPLOYER_CHANNEL_URL"
 """Environment of the operator (wandb-v1.md sections 1 and 2)."""
 
@@ -61,7 +62,8 @@ class AuditOptions:
 
     ``channel_values`` are the release channel's (from the bundle): hosts that only they name are not the user's.
     ``node_mirrors``: the nodes have the mirror files. ``pull_secret``: warn of pods that name no pull secret.
-    ``chart_in_configmap``: the file names that the chart ConfigMap holds; None if that is not known.
+    ``chart_in_configmap``: the file names that the chart ConfigMap holds; None if that is not known. ``others``: objects that
+    are applied beside the charts, as they are.
     """
 
     operator_release: str = "operator"
@@ -72,6 +74,7 @@ class AuditOptions:
     node_mirrors: bool = False
     pull_secret: bool = True
     chart_in_configmap: tuple[str, ...] | None = None
+    others: tuple[Mapping[str, Json], ...] = field(default=(), hash=False, repr=False)
     jobs: int = JOBS
 
 
@@ -97,7 +100,7 @@ def audit(
         helm=helm,
     )
     rendered = [document for subject in subjects for document in subject.documents]
-    files = _files(operator_values, resource)
+    files = _files(operator_values, resource, options.others)
     hits = [(subject, hit) for subject in (*subjects, *files) for hit in scan(subject.documents).hits]
     source = _chart_reference(resource)
     bench = Bench(
@@ -162,12 +165,15 @@ def _rendered(
     return subjects, unread
 
 
-def _files(operator_values: Mapping[str, Json], resource: CustomResource) -> tuple[Subject, Subject]:
-    """Return the operator's values and the custom resource as documents of their own."""
+def _files(
+    operator_values: Mapping[str, Json], resource: CustomResource, others: Sequence[Mapping[str, Json]]
+) -> tuple[Subject, ...]:
+    """Return the operator's values, the custom resource and the user's other objects as documents of their own."""
     values = Document("", {"kind": "Values", "metadata": {"name": VALUES_DOCUMENT}, "values": dict(operator_values)})
     return (
         Subject(VALUES_DOCUMENT, (values,), is_file=True),
         Subject(RESOURCE_DOCUMENT, (Document("", _without_chart(resource)),), is_file=True),
+        Subject(OTHERS_DOCUMENT, tuple(Document("", dict(item)) for item in others)),
     )
 
 

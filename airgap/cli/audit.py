@@ -15,13 +15,9 @@ from airgap.errors import ConfigurationError, NotClosedError
 from airgap.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from airgap.audit import Verdict
     from airgap.cli.inside import Site
     from airgap.cli.options import Target
-    from airgap.values import Json
-    from airgap.wandb import CustomResource
 
 
 @click.command(
@@ -64,8 +60,8 @@ def command(
             found.lock,
             operator_chart=found.operator_chart,
             server_chart=found.server_chart,
-            operator_values=judged[0],
-            resource=judged[1],
+            operator_values=judged.operator_values,
+            resource=judged.resource,
             location=target.location,
             registry=Registry(target.client, target.location.registry),
             options=stage.AuditOptions(
@@ -74,7 +70,8 @@ def command(
                 allow=allowances,
                 channel_values=found.spec.values if found.spec else {},
                 node_mirrors=flags.pop("node_mirrors"),
-                chart_in_configmap=judged[2],
+                chart_in_configmap=judged.charts,
+                others=judged.others,
                 jobs=flags.pop("jobs"),
             ),
             helm=found.helm,
@@ -91,15 +88,14 @@ def command(
 
 def _configuration(
     path: Path, found: Site, target: Target, values_files: tuple[str, ...], flags: dict[str, Any], *, as_written: bool
-) -> tuple[Mapping[str, Json], CustomResource, tuple[str, ...] | None]:
-    """Return operator values, custom resource and the charts of the ConfigMap: from a folder, as written, or as rewritten."""
+) -> stage.Applied:
+    """Return what will be applied: read from a folder, as the user wrote it, or as ``render`` would rewrite it."""
     if path.is_dir():
         if values_files:
             raise ConfigurationError(
                 f"{path} holds its values already: --values belongs to a bundle", hint="leave --values out, or name the bundle"
             )
-        applied = stage.read_directory(path)
-        return applied.operator_values, applied.resource, applied.charts
+        return stage.read_directory(path)
     if as_written:
         user = inside.user_values(values_files)
         if user.resource is None:
@@ -108,9 +104,9 @@ def _configuration(
                 hint="give the WeightsAndBiases object, or leave --as-written out",
             )
         operator = inside.user_values([str(file) for file in flags["operator_values"]]).values
-        return operator, user.resource.with_values(user.values), None
-    relocation = rewritten(found, target, values_files, flags)
-    return relocation.operator_values, relocation.resource, relocation.chart_files
+        return stage.Applied(operator, user.resource.with_values(user.values), None, user.others)
+    made = rewritten(found, target, values_files, flags)
+    return stage.Applied(dict(made.operator_values), made.resource, made.chart_files, made.others)
 
 
 def _allowance(text: str) -> stage.Allowance:

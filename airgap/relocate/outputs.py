@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airgap.values import Json
 
 OPERATOR_VALUES, RESOURCE, SECRETS, CHART = "operator-values.yaml", "wandb.yaml", "secrets.yaml", "chart.yaml"
+OTHERS = "others.yaml"
 MIRRORS = "node-mirrors"
 
 CONFIGMAP_LIMIT = 1024 * 1024

@@ -132,7 +132,7 @@ class Relocation:
         if self.secrets:
             files[outputs.SECRETS] = outputs.dump_all(self.secrets, "Holds credentials: keep it out of version control.")
         if self.others:
-            files["others.yaml"] = outputs.dump_all(self.others, "Other objects of the values files, as they were.")
+            files[outputs.OTHERS] = outputs.dump_all(self.others, "Other objects of the values files, as they were.")
         if self.chart_configmap:
             files[outputs.CHART] = outputs.dump_all(
                 [self.chart_configmap],

@@ -71,6 +71,12 @@ def test_the_test_pod_is_inert_with_its_remedy(site: Site, held: Lock, made: Rel
     assert "node-mirrors" in finding.fix
 
 
+def test_what_the_user_applies_beside_the_charts_is_judged_too(site: Site, held: Lock, made: Relocation) -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "side"}, "spec": {"containers": [{"image": "quay.io/x/y:1"}]}}
+    finding = only(site.audit(held, made, options=AuditOptions(others=(pod,))), verdict=OPEN)
+    assert (finding.chart, finding.object, finding.text) == ("other objects", "Pod/side", "quay.io/x/y:1")
+
+
 def test_a_comment_is_inert(site: Site, held: Lock, made: Relocation) -> None:
     finding = only(site.audit(held, made), text="https://redis.io/topics/persistence")
     assert (finding.verdict, finding.reason) == (INERT, "a comment, which nothing follows")

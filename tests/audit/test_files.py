@@ -23,7 +23,8 @@ spec: {chart: {path: /charts/x-1.0.0.tgz}, values: {a: 1}}
 
 
 def test_the_names_are_those_that_render_writes() -> None:
-    assert (files.OPERATOR_VALUES, files.RESOURCE, files.CHART) == (outputs.OPERATOR_VALUES, outputs.RESOURCE, outputs.CHART)
+    ours = (files.OPERATOR_VALUES, files.RESOURCE, files.CHART, files.OTHERS)
+    assert ours == (outputs.OPERATOR_VALUES, outputs.RESOURCE, outputs.CHART, outputs.OTHERS)
 
 
 def test_a_folder_is_read(tmp_path: Path) -> None:
@@ -52,4 +53,14 @@ def test_a_folder_that_is_not_whole_is_refused_by_file(tmp_path: Path, name: str
         if content is not None:
             (tmp_path / file).write_text(content)
     with pytest.raises(ConfigurationError, match=told):
+        read_directory(tmp_path)
+
+
+def test_the_users_other_objects_are_read_and_must_be_objects(tmp_path: Path) -> None:
+    (tmp_path / files.OPERATOR_VALUES).write_text("airgapped: true\n")
+    (tmp_path / files.RESOURCE).write_text(RESOURCE)
+    (tmp_path / files.OTHERS).write_text("apiVersion: v1\nkind: Pod\nmetadata: {name: side}\n---\n")
+    assert [it["kind"] for it in read_directory(tmp_path).others] == ["Pod"]
+    (tmp_path / files.OTHERS).write_text("just text\n")
+    with pytest.raises(ConfigurationError, match="no Kubernetes object"):
         read_directory(tmp_path)
