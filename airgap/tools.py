@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 import resource
 import shutil
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from airgap.errors import AirgapError, ConfigurationError, ToolError
+from airgap.oci import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,6 +60,10 @@ _AT = re.compile(r"\bat <(.*?)>:\s*", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Architectures as uname says them that OCI (and Go) call otherwise."""
+
+
 class RenderError(ConfigurationError):
     """A chart that helm does not render.
 
@@ -73,6 +79,12 @@ class RenderError(ConfigurationError):
         self.line = line
         self.reason = reason
         self.text = text
+
+
+def host_platform() -> Platform:
+    """Return the platform of the programs that run on this machine, in OCI's words."""
+    machine = platform.machine()
+    return Platform(platform.system().lower(), _MACHINES.get(machine, machine))
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from airgap.sources import (
     spec_artifact,
     tool_artifact,
 )
+from airgap.tools import host_platform
 from airgap.transport import Client, CredentialStore
 
 if TYPE_CHECKING:
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
 
     from airgap.progress import Progress
     from airgap.tools import Helm
-
-HELM_PLATFORM = Platform("linux", "amd64")
-"""Of the helm that scripts/get-tools brings; the only one that its second source has."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ def _artifacts(upstream: Upstream, gathered: Gathered, helm: Helm) -> list[Artif
     return [
         *(chart_artifact(chart.fetched) for chart in gathered.charts),
         *([spec_artifact(gathered.channel)] if gathered.channel else []),
-        tool_artifact(helm, HELM_PLATFORM),
+        tool_artifact(helm, host_platform()),
         installer_artifact(installer_module.build(), __version__),
         *gather_files(upstream.manifest.files, upstream.client, upstream.places, upstream.scratch),
     ]

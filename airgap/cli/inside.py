@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from airgap.errors import BundleError, ConfigurationError
 from airgap.installer import running_from
 from airgap.layout import check
 from airgap.lock import Lock
-from airgap.tools import KUBE_VERSION, Helm
+from airgap.tools import KUBE_VERSION, Helm, host_platform
 from airgap.values import load_yaml_all
 from airgap.wandb import Spec, read_user_values
 
@@ -98,12 +97,6 @@ def _chart(lock: Lock, name: str, contents: Mapping[str, bytes], where: str) -> 
     return Chart.from_bytes(contents[file_name(artifact)], f"{where}: {file_name(artifact)}")
 
 
-def _runs_here(tool: LockedArtifact) -> bool:
-    """Whether a program of the bundle is for this machine."""
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    return tool.platform is None or (tool.platform.os, tool.platform.architecture) == (platform.system().lower(), machine)
-
-
 def _helm_for_folder(explicit: Path | None) -> Helm:
     """Return the helm for a rendered folder: a bundle that runs itself brings one (``python3 wandb.tar audit DIR``)."""
     running = running_from()
@@ -118,7 +111,8 @@ def _helm_for_folder(explicit: Path | None) -> Helm:
 
 def _helm(explicit: Path | None, bundle: BundleReader) -> Helm:
     """Return --helm, AIRGAP_HELM, the bundle's own (the one that the bundle was proved with), or PATH's, in this order."""
-    tool = next((it for it in bundle.lock.artifacts if it.kind == "tool" and it.name == "helm" and _runs_here(it)), None)
+    mine = (None, host_platform())
+    tool = next((it for it in bundle.lock.artifacts if it.kind == "tool" and it.name == "helm" and it.platform in mine), None)
     if explicit or os.environ.get("AIRGAP_HELM") or tool is None:
         return Helm.find(explicit)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airgap" / "tools"
