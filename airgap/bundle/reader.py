@@ -197,7 +197,10 @@ def _see(medium: Medium, start: int, name: str, limit: int) -> ustar.Seen:
     if seen is None or seen.kind or seen.name != (name or seen.name) or not 0 <= seen.size <= limit:
         wanted = name or "the lock"
         told = ustar.difference(block, name, seen.size if seen else 0) if name else "it is no plain file of a fitting size"
-        raise BundleError(f"bundle {medium.name}: at byte {start}, where {wanted} should be, {told}")
+        raise BundleError(
+            f"bundle {medium.name}: at byte {start}, where {wanted} should be, {told}",
+            hint="give the .tar that mirror wrote; if it is that one, copy it again",
+        )
     return seen
 
 
