@@ -17,7 +17,6 @@ of it was found. One run at a time (``BUNDLE.partial.lock``).
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -27,11 +26,11 @@ from airgap.bundle.arrange import Arrangement, Member, arrange
 from airgap.bundle.claim import Claim
 from airgap.bundle.crew import Crew
 from airgap.bundle.journal import Journal, read_journal, remove_journal
-from airgap.bundle.medium import FileMedium, chunks, read
-from airgap.bundle.reader import BundleReader
-from airgap.bundle.room import check_room, disk_error
+from airgap.bundle.medium import chunks, read
+from airgap.bundle.room import disk_error
+from airgap.bundle.target import FileTarget, Target, partial_path
 from airgap.bundle.verification import tree_faults
-from airgap.errors import AirgapError, BundleError, ConfigurationError, DiskError, IntegrityError
+from airgap.errors import BundleError, ConfigurationError, DiskError, IntegrityError
 from airgap.layout import Verifier, check
 from airgap.progress import Progress
 
@@ -41,16 +40,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from airgap.bundle.medium import Medium
     from airgap.lock import Lock
     from airgap.oci import Descriptor, Digest
 
 REHASH_JOBS = 4
 """Threads that check what a partial bundle holds: as ``reader.VERIFY_JOBS``."""
-
-
-def partial_path(path: Path) -> Path:
-    """Return the name under which a bundle is written."""
-    return path.with_name(f"{path.name}.partial")
 
 
 def journal_path(path: Path) -> Path:
@@ -79,17 +74,17 @@ class BundleWriter:
         """
         self.path = path
         self.arrangement: Arrangement = arrange(lock)
-        self._progress = progress or Progress()
+        self._progress, self._jobs = progress or Progress(), jobs
         self._held: set[Digest] = set()
         self._guard = threading.Lock()
         self._open_sinks = 0
-        self._fd = -1
+        self._target: Target = FileTarget(path, self.arrangement)
         self._closing = False
         self._journal: Journal | None = None
-        self._claim = Claim(path.with_name(f"{path.name}.partial.lock"))
+        self._claim = Claim(self._target.path.with_name(f"{self._target.path.name}.partial.lock"))
         with ExitStack() as undo:
             undo.callback(self.close)
-            self.complete = self._stands_already()
+            self.complete = self._target.stands()
             if self.complete:
                 self._held.update(self.arrangement.blobs)
                 self._tidy()
@@ -120,19 +115,21 @@ class BundleWriter:
         missing = self.arrangement.blobs.keys() - self.held
         if missing:
             raise BundleError(f"{self.path} is not whole: {len(missing)} blobs are missing, {min(missing)} for one")
-        medium = FileMedium(partial_path(self.path))
+        medium = self._target.medium()
         try:
-            self._append_installer(medium)
+            installer = self._installer(medium)
             for fault in tree_faults(self.arrangement, lambda descriptor: self._read(medium, descriptor)):
                 raise BundleError(
                     f"the lock of {self.path} does not fit what was fetched: {fault}", hint="run airgap plan again"
                 )
-        finally:
-            medium.close()
-        try:
-            self._make_durable()
+            self._target.seal(installer, self._jobs, self._progress)
+            self._target.publish()
+            if self._journal:
+                self._journal.remove()
         except OSError as error:
             raise disk_error(error, self.path, 0) from error
+        finally:
+            medium.close()
         self.complete = True
 
     def close(self) -> None:
@@ -147,43 +144,34 @@ class BundleWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _stands_already(self) -> bool:
-        """Whether the very bundle is there; something else that is no bundle is never overwritten."""
-        if not self.path.exists():
-            return False
-        try:
-            with BundleReader.open(self.path) as there:
-                return there.arrangement.raw == self.arrangement.raw
-        except AirgapError as error:
-            raise DiskError(
-                f"{self.path} exists and is no whole bundle ({error.message}): it is left alone",
-                hint="delete it, or choose another name",
-            ) from error
-
     def _tidy(self) -> None:
         """Delete the journal that a run left which was ended between naming the bundle and deleting it."""
-        if not partial_path(self.path).exists():
-            remove_journal(journal_path(self.path))
+        if not self._target.begun():
+            remove_journal(journal_path(self._target.path))
 
     def _begin(self, jobs: int) -> None:
-        partial = partial_path(self.path)
-        story = read_journal(journal_path(self.path)) if partial.exists() else None
+        partial, journal = partial_path(self._target.path), journal_path(self._target.path)
+        story = read_journal(journal)
+        rivals = self._target.rivals() if story else ()
+        story = story if self._target.begun() else None
         if story and story.lock.digest != self.arrangement.lock.digest:
             raise ConfigurationError(
                 f"{partial} is the beginning of another bundle than this lock's",
-                hint=f"finish it with its own lock, or delete {partial} and {journal_path(self.path)}",
+                hint=f"finish it with its own lock, or delete {partial} and {journal}",
             )
-        there = partial.stat().st_blocks * 512 if story else 0
-        check_room(self.path, self.arrangement.size, min(there, self.arrangement.size))
+        if rivals:
+            raise ConfigurationError(
+                f"{rivals[0].name} is the beginning of the same bundle with another --split",
+                hint=f"finish it with that --split, or delete {journal} and what begins with {partial}",
+            )
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if story else os.O_TRUNC)
-            self._fd = os.open(partial, flags, 0o666)
+            self._target.make_ready(again=story is not None)
             self._lay_out()
             if story:
                 self._check_again(story.finished, jobs)
-            self._journal = Journal(journal_path(self.path), self.arrangement.raw, self.held)
+            self._journal = Journal(journal, self.arrangement.raw, self.held)
         except OSError as error:
-            raise disk_error(error, partial, self.arrangement.size) from error
+            raise disk_error(error, partial, self._target.size) from error
 
     def _lay_out(self) -> None:
         """Write all that the lock decides: headers, index.json, the lock, the end of the archive. Padding stays a hole."""
@@ -192,12 +180,12 @@ class BundleWriter:
             if member.content is not None and member.digest:
                 self._held.add(member.digest)
         self._write(self.arrangement.tar_size - len(ustar.END), ustar.END)
-        os.ftruncate(self._fd, self.arrangement.tar_size)
 
     def _check_again(self, claimed: frozenset[Digest], jobs: int) -> None:
         """Hash what the journal claims; keep what holds, forget the rest."""
         members = [member for member in self.arrangement.members if member.digest in claimed and member.content is None]
-        medium = FileMedium(partial_path(self.path))
+        members = [member for member in members if self._target.holds(member)]
+        medium = self._target.medium()
         crew = Crew(jobs)
 
         def look(member: Member) -> None:
@@ -222,42 +210,20 @@ class BundleWriter:
             medium.close()
         self._progress.end()
 
-    def _append_installer(self, medium: FileMedium) -> None:
+    def _installer(self, medium: Medium) -> bytes:
         trailer = self.arrangement.trailer
-        if trailer is None:
-            return
-        offset, verifier = self.arrangement.tar_size, Verifier(trailer, "the installer")
-        for chunk in chunks(medium, self.arrangement.blobs[trailer.digest].offset, trailer.size):
-            verifier.update(chunk)
-            self._write(offset, chunk)
-            offset += len(chunk)
-        verifier.finish()
+        return self._read(medium, trailer) if trailer else b""
 
-    def _make_durable(self) -> None:
-        """Bytes first, then the name, then the folder that holds the name; the journal goes last."""
-        os.fsync(self._fd)
-        partial_path(self.path).replace(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        if self._journal:
-            self._journal.remove()
-
-    def _read(self, medium: FileMedium, descriptor: Descriptor) -> bytes:
+    def _read(self, medium: Medium, descriptor: Descriptor) -> bytes:
         member = self.arrangement.blobs[descriptor.digest]
         return check(read(medium, member.offset, member.size), descriptor)
 
     def _write(self, offset: int, data: bytes | memoryview) -> None:
         """Write all of ``data``; raises DiskError with what is still missing."""
-        view = memoryview(data)
         try:
-            while view:
-                count = os.pwrite(self._fd, view, offset)
-                view, offset = view[count:], offset + count
+            self._target.write(memoryview(data), offset)
         except OSError as error:
-            raise disk_error(error, partial_path(self.path), self._left()) from error
+            raise disk_error(error, partial_path(self._target.path), self._left()) from error
 
     def _left(self) -> int:
         """Return how many bytes of blobs are still missing."""
@@ -275,7 +241,7 @@ class BundleWriter:
             try:
                 self._journal.finish(member.digest)
             except OSError as error:
-                raise disk_error(error, journal_path(self.path), self._left()) from error
+                raise disk_error(error, journal_path(self._target.path), self._left()) from error
 
     def _enter_sink(self) -> None:
         with self._guard:
@@ -292,9 +258,7 @@ class BundleWriter:
         """Close the files once nobody writes: a number that is closed too early may be another file's by then."""
         if not self._closing or self._open_sinks:
             return
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._target.close()
         if self._journal:
             self._journal.close()
         self._claim.release()
