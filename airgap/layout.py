@@ -21,7 +21,7 @@ from airgap.oci import OCI_EMPTY, OCI_INDEX, Descriptor, Digest, Manifest, artif
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from airgap.lock import Lock, LockedArtifact, LockedImage
+    from airgap.lock import Lock, LockedArtifact, LockedImage, LockedTree
 
 LAYOUT_FILE = "oci-layout"
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -100,13 +100,14 @@ def index_json(lock: Lock, manifest: Descriptor) -> bytes:
     """Return index.json: the lock (``manifest`` is its artifact's), our artifacts, the images, then their referrers.
 
     An image's entry is named by its reference as charts write it. The same manifest may stand under several names. An index
-    of which one platform only is carried is no entry: other tools would look for the children that are not here.
+    of which one platform only is carried is no entry: other tools would look for the children that are not here. So it is with
+    images (and referrers) of which a delta leaves blobs out.
     """
     entries = [_entry(manifest, LOCK_NAME, artifact_type=LOCK_TYPE)]
     entries += [_entry(artifact.tree.root, artifact_name(artifact)) for artifact in lock.artifacts]
-    entries += [_entry(image.tree.root, str(image.reference), image=True) for image in lock.images]
+    entries += [_entry(it.tree.root, str(it.reference), image=True) for it in lock.images if _is_whole(it.tree, lock)]
     for image in lock.images:
-        entries += _referrers(image)
+        entries += _referrers(image, lock)
     unique = {canonical_json(entry.to_json()): entry for entry in entries}
     return canonical_json(
         {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry.to_json() for entry in unique.values()]}
@@ -120,8 +121,14 @@ def artifact_name(artifact: LockedArtifact) -> str:
     return f"{artifact.kind}s/{artifact.name}{tag}"
 
 
-def _referrers(image: LockedImage) -> Iterator[Descriptor]:
+def _is_whole(tree: LockedTree, lock: Lock) -> bool:
+    return not any(blob.digest in lock.left_out for blob in tree.blobs)
+
+
+def _referrers(image: LockedImage, lock: Lock) -> Iterator[Descriptor]:
     for referrer in image.referrers:
+        if not _is_whole(referrer.tree, lock):
+            continue
         name = f"{image.reference.name}:{referrer.tag}" if referrer.tag else ""
         yield _entry(referrer.tree.root, name, artifact_type=referrer.tree.root.artifact_type)
 

@@ -29,6 +29,9 @@ TOOL_TYPE = "application/vnd.airgap.tool.v1"
 INSTALLER_TYPE = "application/vnd.airgap.installer.v1+zip"
 FILE_TYPE = "application/vnd.airgap.file.v1"
 
+INVENTORY, LOCK = "inventory", "lock"
+"""Kinds of what a delta builds on."""
+
 DOCKER_ENGINE = "docker-daemon"
 """``LockedImage.source`` of an image that exists only in a local Docker engine (skopeo's word for it)."""
 
@@ -158,8 +161,36 @@ class LockedArtifact:
 
 
 @dataclass(frozen=True)
+class LockedBase:
+    """What a delta builds on: the registry is expected to hold ``left_out`` already.
+
+    ``kind``: INVENTORY (taken of the registry) or LOCK (of an earlier bundle that was pushed there). ``name`` is the registry's
+    location, or the earlier lock's name; ``digest`` that of its canonical bytes. ``left_out`` says for each blob where it was
+    last known: a repository under the registry's prefix (inventory), or the image that brought it (lock).
+    """
+
+    kind: str
+    name: str
+    digest: Digest
+    left_out: Mapping[Digest, str] = field(hash=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the base as the lock writes it."""
+        blobs = {str(digest): place for digest, place in self.left_out.items()}
+        return {"kind": self.kind, "name": self.name, "digest": str(self.digest), "blobs": blobs}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LockedBase:
+        """Read it back; raises LookupError, TypeError, AttributeError or an AirgapError for what is none."""
+        if data["kind"] not in {INVENTORY, LOCK}:
+            raise ConfigurationError(f"a base of the unknown kind {data['kind']!r}")
+        blobs = {Digest.parse(digest): str(place) for digest, place in data["blobs"].items()}
+        return cls(data["kind"], str(data["name"]), Digest.parse(data["digest"]), blobs)
+
+
+@dataclass(frozen=True)
 class Lock:
-    """The resolved bundle."""
+    """The resolved bundle. ``base`` is set for a delta: a bundle without what the registry has already."""
 
     name: str
     platforms: tuple[Platform, ...]
@@ -168,6 +199,7 @@ class Lock:
     channel: Mapping[str, Any] = field(default_factory=dict, hash=False)
     features: tuple[str, ...] = ()
     generator: str = ""
+    base: LockedBase | None = None
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str = "airgap.lock") -> Lock:
@@ -192,6 +224,7 @@ class Lock:
             channel=document.get("channel") or {},
             features=tuple(document.get("features") or ()),
             generator=document.get("generator") or "",
+            base=LockedBase.from_json(document["base"]) if document.get("base") else None,
         )
 
     def to_bytes(self) -> bytes:
@@ -207,6 +240,8 @@ class Lock:
             "features": sorted(self.features),
             "generator": self.generator,
         }
+        if self.base:
+            document["base"] = self.base.to_json()
         return canonical_json(document)
 
     @property
@@ -221,8 +256,17 @@ class Lock:
         for image in self.images:
             yield from image.trees
 
+    @property
+    def left_out(self) -> Mapping[Digest, str]:
+        """What a delta expects in the registry, with where it was last known; empty for a bundle that holds everything."""
+        return self.base.left_out if self.base else {}
+
     def blobs(self) -> dict[Digest, Descriptor]:
-        """Every blob of the bundle but the lock itself, each once: manifests and indexes included."""
+        """Every blob that the bundle carries but the lock itself, each once: manifests and indexes included."""
+        return {digest: blob for digest, blob in self.needed().items() if digest not in self.left_out}
+
+    def needed(self) -> dict[Digest, Descriptor]:
+        """Every blob that the images and artifacts consist of, carried or left out."""
         found: dict[Digest, Descriptor] = {}
         for tree in self.trees():
             for descriptor in (*tree.manifests, *tree.blobs):

@@ -156,6 +156,18 @@ def plan(want: Iterable[Wanted], inventory: Inventory) -> Plan:
     return Plan(tuple(blobs.values()), tuple(manifests.values()), tuple(tags.values()))
 
 
+def may_be_left_out(lock: Lock) -> dict[Digest, Descriptor]:
+    """Return the blobs that a delta need not carry: layers and configs of images and of their referrers.
+
+    Manifests and indexes are always carried (they are small, and say what the rest is), and so is all that is an artifact's:
+    the bundle reads its charts, its spec and its helm itself.
+    """
+    own = {it.digest for artifact in lock.artifacts for it in (*artifact.tree.manifests, *artifact.tree.blobs)}
+    trees = [tree for image in lock.images for tree in image.trees]
+    own |= {it.digest for tree in trees for it in tree.manifests} | {it.index.digest for it in lock.images if it.index}
+    return {blob.digest: blob for tree in trees for blob in tree.blobs if blob.digest not in own}
+
+
 def missing(lock: Lock, held: Iterable[Digest]) -> tuple[Descriptor, ...]:
     """Return the blobs of ``lock`` that a bundle (or the partial one) does not hold yet, in the lock's order."""
     have = frozenset(held)

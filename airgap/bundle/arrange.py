@@ -21,6 +21,7 @@ from airgap.errors import BundleError
 from airgap.layout import EMPTY, INDEX_FILE, LAYOUT, LAYOUT_FILE, blob_path, index_json, lock_manifest
 from airgap.lock import LOCK_TYPE, Lock
 from airgap.oci import OCI_EMPTY, Descriptor, Digest
+from airgap.plan import may_be_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -124,7 +125,7 @@ def _lay(files: Iterable[tuple[str, Descriptor | None, int, bytes | None]]) -> I
 
 
 def _ordered(lock: Lock) -> dict[Digest, Descriptor]:
-    """Return every blob of the lock once, in the order of the tar."""
+    """Return every blob that is carried once, in the order of the tar."""
     contents = sorted(lock.artifacts, key=lambda artifact: CONTENT_ORDER.index(artifact.kind))
     last = {artifact.content.digest for artifact in lock.artifacts}
     groups: tuple[Iterable[Descriptor], ...] = (
@@ -138,7 +139,8 @@ def _ordered(lock: Lock) -> dict[Digest, Descriptor]:
     ordered: dict[Digest, Descriptor] = {}
     for group in groups:
         for descriptor in group:
-            ordered.setdefault(descriptor.digest, descriptor)
+            if descriptor.digest not in lock.left_out:
+                ordered.setdefault(descriptor.digest, descriptor)
     return ordered
 
 
@@ -148,7 +150,7 @@ def _is_metadata(blob: Descriptor) -> bool:
 
 
 def _agree(lock: Lock) -> None:
-    """Refuse a lock that gives one digest two sizes (F46), or whose artifacts lack their content."""
+    """Refuse a lock that gives one digest two sizes (F46), whose artifacts lack their content, or that leaves out too much."""
     sizes: dict[Digest, int] = {}
     trees = [(tree.manifests, tree.blobs) for tree in lock.trees()]
     extra = [image.index for image in lock.images if image.index]
@@ -159,6 +161,10 @@ def _agree(lock: Lock) -> None:
             raise BundleError(
                 f"the lock gives {descriptor.digest} two sizes, {sizes[descriptor.digest]} and {descriptor.size} bytes"
             )
+    may = may_be_left_out(lock)
+    for digest in lock.left_out:
+        if digest not in may:
+            raise BundleError(f"the lock leaves out {digest}, which is no layer or config of its images and must be carried")
     for artifact in lock.artifacts:
         if artifact.kind not in CONTENT_ORDER:
             raise BundleError(f"the lock holds an artifact {artifact.name!r} of the unknown kind {artifact.kind!r}")
