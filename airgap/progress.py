@@ -18,6 +18,9 @@ class Progress:
     def done(self, item: str, note: str = "") -> None:
         """Say that an item of the phase is finished; ``note`` is what happened to it (sent, mounted, already there)."""
 
+    def say(self, message: str) -> None:
+        """Tell what has just changed in something that takes long (a pod came up, or what keeps it from it)."""
+
     def end(self) -> None:
         """Say that the phase is over."""
 

@@ -1,0 +1,78 @@
+"""The custom resource and the chart's ConfigMap: what the operator acts on, so each is written in one go.
+
+Invariants: the live spec becomes exactly the proved one, by one write that the operator sees; our field manager owns it then. A
+chart reaches the operator's pod before the custom resource names it: a pod older than the ConfigMap's change is replaced first,
+because a kubelet refreshes a mounted ConfigMap only after a minute or so, and the operator that misses its chart waits an hour.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airgap.apply.steps import chart_key
+from airgap.kube import FIELD_MANAGER, managed_at
+from airgap.kube.objects import parse_time
+from airgap.standing import RESOURCE_KIND
+from airgap.values import get
+
+if TYPE_CHECKING:
+    from airgap.intent import Intent, Part
+    from airgap.kube import Kubectl
+
+RESTARTED_FOR = "airgap/chart"
+"""Annotation of the operator's pod template: the chart for which it was last replaced."""
+
+
+def settle(kubectl: Kubectl, intent: Intent) -> bool:
+    """Make the live custom resource the intended one; whether anything changed."""
+    document = intent.resource.to_document()
+    name, namespace = intent.resource.name, intent.resource.namespace
+    live = kubectl.get(RESOURCE_KIND, name, namespace)
+    if live is not None:
+        planned = kubectl.apply(document, force=True, dry_run=True)
+        if planned.get("spec") != document["spec"]:
+            change = [
+                {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
+                {"op": "replace" if "spec" in live else "add", "path": "/spec", "value": document["spec"]},
+            ]
+            kubectl.patch(RESOURCE_KIND, name, namespace, change, how="json")
+    applied = kubectl.apply(document, force=True)
+    return live is None or version_of(applied) != version_of(live)
+
+
+def version_of(document: dict[str, Any]) -> str:
+    """Return the resourceVersion of an object as the API server gave it."""
+    return str((document.get("metadata") or {}).get("resourceVersion") or "")
+
+
+def misses_chart(kubectl: Kubectl, intent: Intent) -> bool:
+    """Whether a running operator may not see the chart that the custom resource is about to name."""
+    if intent.chart_configmap is None:
+        return False
+    live = kubectl.get(RESOURCE_KIND, intent.resource.name, intent.resource.namespace)
+    key = chart_key(intent.resource.to_document())
+    if live is not None and chart_key(live) == key:
+        return False
+    configmap = kubectl.live(intent.chart_configmap)
+    changed = managed_at(configmap, FIELD_MANAGER) if configmap else None
+    begun = [parse_time(it["metadata"].get("creationTimestamp")) for it in operator_pods(kubectl, intent.operator)]
+    return changed is not None and any(time is not None and time < changed for time in begun)
+
+
+def restart_operator(kubectl: Kubectl, intent: Intent) -> None:
+    """Have the operator's pods replaced, so that they mount the ConfigMap anew."""
+    template = {"metadata": {"annotations": {RESTARTED_FOR: chart_key(intent.resource.to_document())}}}
+    for item in intent.operator.workloads():
+        change = {"spec": {"template": template}}
+        kubectl.patch(f"{item.kind}.v1.apps", item.name, item.namespace or intent.operator.namespace, change)
+
+
+def operator_pods(kubectl: Kubectl, part: Part) -> list[dict[str, Any]]:
+    """Return the live pods of a part's workloads, by their selectors; those on their way out left aside."""
+    found: list[dict[str, Any]] = []
+    for item in part.workloads():
+        labels = get(item.object, ("spec", "selector", "matchLabels"))
+        if isinstance(labels, dict):
+            selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+            found += kubectl.listed("Pod", item.namespace or part.namespace, selector)
+    return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]

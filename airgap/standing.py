@@ -1,0 +1,177 @@
+"""Standing: what is in the cluster already, and what somebody changed there by hand since the last install.
+
+Invariants: ``look`` asks and changes nothing; everything after it is pure. An edit is what differs from *every* state that an
+install meant: the new one, the one begun last (perhaps killed half-way) and the one that runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airgap.kube import FIELD_MANAGER, managers_of
+from airgap.receipts import Receipts
+from airgap.sources.semver import Version
+from airgap.values import format_path
+from airgap.wandb import API_VERSION, GROUP, KIND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airgap.intent import Intent, Part
+    from airgap.kube import Kubectl
+    from airgap.receipt import Receipt
+    from airgap.releases import HelmReleases, Release
+    from airgap.values import ValuePath
+
+RESOURCE_KIND = f"{KIND}.{API_VERSION.partition('/')[2]}.{GROUP}"
+"""The custom resource as kubectl takes it."""
+SHOWN = 60
+"""Characters of a value that a sentence repeats."""
+
+_SERVANTS = frozenset(
+    {FIELD_MANAGER, "manager", "wandb-controller-manager", "controller", "operator", "kube-controller-manager"}
+)
+"""Field managers of ours and of the operator: all others are hands."""
+
+
+@dataclass(frozen=True, order=True)
+class Edit:
+    """One thing that is not as it was applied: ``was`` as applied, ``now`` as it is, ``who`` may have done it."""
+
+    object: str
+    path: str
+    was: str
+    now: str
+    who: str = ""
+
+    def __str__(self) -> str:
+        who = f", by {self.who}" if self.who else ""
+        return f"{self.object} {self.path}: {self.was} became {self.now}{who}"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is there: receipts, the live custom resource, both releases and the values of the operator's."""
+
+    current: Receipt | None = None
+    latest: Receipt | None = None
+    resource: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
+    operator: Release | None = None
+    server: Release | None = None
+    operator_values: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing of W&B is there yet."""
+        return self.resource is None and self.operator is None
+
+    def receipts(self) -> tuple[Receipt, ...]:
+        """Return what installs meant, newest first."""
+        found = [receipt for receipt in (self.latest, self.current) if receipt is not None]
+        return tuple({receipt.number: receipt for receipt in found}.values())
+
+    def edits(self, intent: Intent) -> tuple[Edit, ...]:
+        """Return what was changed by hand and would be overwritten by ``intent``."""
+        found: list[Edit] = []
+        if self.resource is not None:
+            meant = [
+                it.resource.get("spec") or {} for it in self.receipts() if "resource" in it.stages or it.state == "running"
+            ]
+            wanted = intent.resource.to_document()["spec"]
+            label = f"{KIND} {intent.resource.namespace}/{intent.resource.name}"
+            found += _edits((label, "spec"), wanted, meant, self.resource.get("spec") or {}, _hands(self.resource))
+        if self.operator is not None:
+            meant = [it.operator_values for it in self.receipts()]
+            label = f"helm release {self.operator.namespace}/{self.operator.name}"
+            found += _edits((label, "values"), dict(intent.operator_values), meant, dict(self.operator_values), "")
+        return tuple(sorted(found))
+
+    def older(self, intent: Intent) -> tuple[str, ...]:
+        """Return a sentence for each part of ``intent`` that is older than what is there."""
+        found = []
+        for part, release in ((intent.operator, self.operator), (intent.server, self.server)):
+            there = (
+                release.chart.removeprefix(f"{part.chart}-") if release and release.chart.startswith(f"{part.chart}-") else ""
+            )
+            if is_older(part.version, there):
+                found.append(f"{part.chart} {part.version} is older than {there}, which is installed")
+        return tuple(found)
+
+    def change(self, part: Part, release: Release | None) -> str:
+        """Return ``old -> new`` in words, for people."""
+        there = release.chart.removeprefix(f"{part.chart}-") if release else "nothing"
+        return part.version if there == part.version else f"{there} -> {part.version}"
+
+
+def look(kubectl: Kubectl, releases: HelmReleases, intent: Intent) -> Standing:
+    """Return what is there now; raises ClusterError."""
+    receipts = Receipts(kubectl, intent.operator.namespace)
+    operator = releases.newest(intent.operator.release, intent.operator.namespace)
+    return Standing(
+        current=receipts.current(),
+        latest=receipts.latest(),
+        resource=kubectl.get(RESOURCE_KIND, intent.resource.name, intent.resource.namespace, managed_fields=True),
+        operator=operator,
+        server=releases.newest(intent.server.release, intent.server.namespace),
+        operator_values=releases.values(operator.name, operator.namespace) if operator else {},
+    )
+
+
+def refused_crds(kubectl: Kubectl, documents: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return a sentence for each CRD that may not be applied: a version in which objects are stored would vanish (C3)."""
+    found = []
+    for document in documents:
+        if document.get("kind") == "CustomResourceDefinition":
+            lost = vanishing(document, kubectl.live(document) or {})
+            name = document["metadata"]["name"]
+            found += [
+                f"CRD {name} has objects stored as {version}, a version that the bundle's CRD has not" for version in lost
+            ]
+    return tuple(found)
+
+
+def vanishing(document: Mapping[str, Any], live: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the versions in which a live CRD stores objects and that ``document`` no longer has."""
+    stored = (live.get("status") or {}).get("storedVersions") or []
+    versions = {version.get("name") for version in (document.get("spec") or {}).get("versions") or []}
+    return tuple(str(version) for version in stored if version not in versions)
+
+
+def is_older(version: str, there: str) -> bool:
+    """Whether ``version`` comes before ``there`` (semver); what is no version is never older."""
+    mine, other = Version.parse(version), Version.parse(there)
+    return mine is not None and other is not None and mine < other
+
+
+def differences(was: Any, now: Any, path: ValuePath = ()) -> Iterator[tuple[ValuePath, Any, Any]]:
+    """Yield (path, was, now) of each leaf that differs; what is absent is None; lists are compared whole."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in sorted({*was, *now}, key=str):
+            yield from differences(was.get(key), now.get(key), (*path, str(key)))
+    elif was != now:
+        yield path, was, now
+
+
+def shown(value: object) -> str:
+    """Return a value as a sentence repeats it."""
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def _edits(place: tuple[str, str], wanted: Any, meant: list[Any], live: Any, who: str) -> Iterator[Edit]:
+    if live == wanted or any(live == it for it in meant):
+        return
+    label, root = place
+    closest = min(meant, key=lambda it: sum(1 for _ in differences(it, live)), default=wanted)
+    allowed = {format_path(path): now for path, _, now in differences(closest, wanted)}
+    for path, was, now in differences(closest, live):
+        name = format_path(path)
+        if name not in allowed or allowed[name] != now:
+            yield Edit(label, f"{root}.{name}" if name else root, shown(was), shown(now), who)
+
+
+def _hands(document: Mapping[str, Any]) -> str:
+    return ", ".join(
+        sorted(name for name, fields in managers_of(document).items() if name not in _SERVANTS and "f:spec" in fields)
+    )
