@@ -33,6 +33,7 @@ VERBS = {
     "push": "Push a bundle to the private registry, straight from the tar",
     "render": "Write operator values, custom resource, secrets and node mirrors",
     "audit": "Prove by rendering again that nothing points outside",
+    "load": "Load images of a bundle into a local Docker engine",
     "serve": "Serve a bundle as registry, chart repository and release channel",
     "config": "Schema, validation and explanation of configuration",
     "demo": "The whole loop on loopback, printing each command",

@@ -11,6 +11,7 @@ import hashlib
 import json
 import posixpath
 import tarfile
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from airgap.oci import OCI_CONFIG, Descriptor, Digest, Manifest, Platform, artif
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from docker import DockerClient
 
     from airgap.ref import Reference
 
@@ -71,34 +74,43 @@ def save(reference: Reference, folder: Path, environ: Mapping[str, str]) -> Save
 
     Raises ToolError (no engine), NotFoundError (it has no such image), IntegrityError (an archive that cannot be understood).
     """
-    import docker  # noqa: PLC0415  (connected side only, and only when such an image is asked for)
-    import docker.errors  # noqa: PLC0415
-    import requests  # noqa: PLC0415
-
-    name = _engine_name(reference)
+    name = engine_name(reference)
     path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.tar"
-    try:
-        engine = docker.from_env(environment=dict(environ))
-        try:
-            chunks = engine.images.get(name).save(named=True)
-            with path.open("wb") as file:
-                for chunk in chunks:
-                    file.write(chunk)
-        finally:
-            engine.close()
-    except docker.errors.ImageNotFound as error:
-        raise NotFoundError(
-            f"the local Docker engine has no image {name}", hint="build or load it, or take docker-daemon: off its name"
-        ) from error
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise ToolError(
-            f"image {name} is to come from the local Docker engine, which does not answer: {_short(error)}",
-            hint="start it, or set DOCKER_HOST",
-        ) from error
+    with connected(environ, f"image {name} is to come from it") as engine, path.open("wb") as file:
+        file.writelines(engine.images.get(name).save(named=True))
     return describe(path, str(reference))
 
 
-def _engine_name(reference: Reference) -> str:
+@contextmanager
+def connected(environ: Mapping[str, str], why: str) -> Iterator[DockerClient]:
+    """Give the local Docker engine for the length of the block; ``why`` stands in the errors.
+
+    Raises ToolError (no docker library here, no engine, or it refuses) and NotFoundError (it has no such image).
+    """
+    try:
+        import docker  # noqa: PLC0415  (connected side only, and only when such an image is asked for)
+        import docker.errors  # noqa: PLC0415
+        import requests  # noqa: PLC0415
+    except ImportError as error:
+        raise ToolError(
+            f"the Python package docker is not here, and the local Docker engine cannot be asked without it ({why})",
+            hint="pip install docker; a bundle that runs itself does not bring it",
+        ) from error
+    try:
+        with closing(docker.from_env(environment=dict(environ))) as engine:
+            yield engine
+    except docker.errors.ImageNotFound as error:
+        raise NotFoundError(
+            f"the local Docker engine does not have what it was asked for ({why}): {_short(error)}",
+            hint="build or load it, or take docker-daemon: off its name",
+        ) from error
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise ToolError(
+            f"the local Docker engine does not answer ({why}): {_short(error)}", hint="start it, or set DOCKER_HOST"
+        ) from error
+
+
+def engine_name(reference: Reference) -> str:
     """Return the name as the engine shows it: Docker Hub's host and ``library/`` are left out there."""
     name = reference.name.removeprefix("docker.io/library/").removeprefix("docker.io/")
     return f"{name}@{reference.digest}" if reference.digest else f"{name}:{reference.tag}"
