@@ -1,0 +1,143 @@
+"""Drift: what is not as the last install left it, and what the operator does not act on. Pure.
+
+The operator's phase says nothing here: it stays ``Completed`` when a spec cannot be merged or panics (wandb-v1.md section 11).
+So the spec that it applied last (``<name>-spec-active``) is held against the one that it should have made of the custom
+resource, the System Console's input and the channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airgap.errors import ConfigurationError
+from airgap.kube import FIELD_MANAGER, managers_of
+from airgap.trouble.words import text
+from airgap.values import coalesce, format_path, get, leaves
+from airgap.wandb import effective, parse_chart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airgap.status.observe import Kept, Observation
+    from airgap.values import Json, ValuePath
+
+CHANGED, ADDED, REMOVED = "changed", "added", "removed"
+SHOWN = 3
+"""Paths that a sentence names."""
+CONSOLE, RESOURCE = "System Console", "custom resource"
+
+SERVANTS = frozenset({FIELD_MANAGER, "manager", "wandb-controller-manager", "kube-controller-manager"})
+"""Field managers that are no hands: ours and the operator's."""
+
+
+@dataclass(frozen=True, order=True)
+class Drift:
+    """One value that is not as it was applied. ``where``: custom resource or System Console; ``note`` what it means.
+
+    Values are never told: they may be secrets.
+    """
+
+    where: str
+    path: str
+    how: str
+    who: str = ""
+    note: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return all fields."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        who = f" by {self.who}" if self.who else ""
+        return f"{self.where}: {self.path} {self.how}{who}" + (f" ({self.note})" if self.note else "")
+
+
+def drifts(seen: Observation) -> tuple[Drift, ...]:
+    """Return every value that was changed since the install: by hand in the custom resource, or in the System Console."""
+    found = []
+    if seen.receipt and seen.receipt.resource and seen.resource:
+        hands = ", ".join(sorted(name for name in managers_of(seen.resource) if name not in SERVANTS))
+        applied, live = get(dict(seen.receipt.resource), ("spec",)), seen.resource.get("spec")
+        found += [Drift(RESOURCE, f"spec.{format_path(path)}", how, hands) for path, how in compare(applied, live)]
+    if seen.user:
+        values = get(seen.resource, ("spec", "values")) if seen.resource else {}
+        for path, _ in leaves(seen.user.values):
+            note = "without effect: the custom resource sets it too" if get(values, path) is not None and path else ""
+            found.append(Drift(CONSOLE, format_path(path), ADDED, "an administrator", note))
+        if seen.user.chart:
+            found.append(Drift(CONSOLE, "chart", ADDED, "an administrator"))
+    return tuple(sorted(found))
+
+
+def compare(was: Json, now: Json, path: ValuePath = ()) -> Iterator[tuple[ValuePath, str]]:
+    """Yield (path, how) of what differs; lists as a whole."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in sorted({*was, *now}):
+            if key not in now:
+                yield (*path, key), REMOVED
+            elif key not in was:
+                yield (*path, key), ADDED
+            else:
+                yield from compare(was[key], now[key], (*path, key))
+    elif was != now:
+        yield path, CHANGED
+
+
+@dataclass(frozen=True)
+class Force:
+    """Whether the operator works with what it was given: ``problem`` is empty when it does; ``waiting``: it may yet."""
+
+    problem: str = ""
+    fix: str = ""
+    waiting: bool = False
+
+
+def in_force(seen: Observation, *, airgapped: bool) -> Force:
+    """Return whether the spec that the operator applied last is what the layers make now."""
+    if seen.resource is None:
+        return Force(f"there is no custom resource {seen.namespace}/{seen.name}", "run airgap install")
+    nulls = [format_path(path) for path, value in leaves(seen.resource.get("spec")) if value is None]
+    values = get(seen.resource, ("spec", "values"))
+    channel = seen.cached.values if seen.cached and not airgapped else {}
+    try:
+        chart = parse_chart(get(seen.resource, ("spec", "chart")), "spec.chart")
+        wanted = effective(
+            values if isinstance(values, dict) else {}, seen.user.values if seen.user else {}, channel, seen.operator_namespace
+        ).values
+    except ConfigurationError as error:
+        return Force(
+            f"the operator cannot merge its layers, says nothing of it, and stays with the old spec: {error.message}",
+            error.hint or "correct the custom resource or the System Console's settings",
+        )
+    if seen.is_blind:
+        return Force()
+    if seen.active is None:
+        return Force("the operator has applied nothing yet", "read the operator's log", waiting=True)
+    if chart is None:
+        return _compared(seen.active, wanted, same_chart=bool(seen.active.chart), nulls=nulls)
+    try:
+        same = parse_chart(seen.active.chart, "spec-active") == chart
+    except ConfigurationError:
+        same = False
+    return _compared(seen.active, wanted, same_chart=same, nulls=nulls)
+
+
+def _compared(active: Kept, wanted: Mapping[str, Json], *, same_chart: bool, nulls: list[str]) -> Force:
+    paths = [format_path(path) for path, _ in compare(coalesce([active.values]), coalesce([wanted]))]
+    if same_chart and not paths:
+        return Force()
+    told = [*([] if same_chart else ["the chart"]), *paths]
+    differing = ", ".join(told[:SHOWN]) + (f" and {len(told) - SHOWN} more" if len(told) > SHOWN else "")
+    if nulls:
+        return Force(
+            f"the operator does not act on the custom resource ({differing} not in force): null at {nulls[0]} stops it",
+            f"remove {nulls[0]} from the custom resource; until then it cannot even be deleted",
+        )
+    sentence = f"the operator has not applied what the custom resource says: {differing} not in force"
+    return Force(sentence, "read the operator's log", waiting=True)
+
+
+def phase_of(resource: Json) -> str:
+    """Return the operator's phase, or nothing."""
+    return text(resource, "status", "phase")

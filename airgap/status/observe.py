@@ -1,0 +1,279 @@
+"""Look at an installation: everything that a status is made of, read once, nothing changed.
+
+Invariants: what must be readable (the custom resource, pods) raises ClusterError when it is not; what only explains (Secrets,
+events, service accounts, Helm's records) is noted in ``unread`` instead, so a user with few rights gets what he may see.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import json
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airgap.errors import AirgapError, ClusterError
+from airgap.kube import UnreachableError
+from airgap.receipts import Receipts
+from airgap.ref import Reference
+from airgap.trouble import FAILING, Surroundings, hosts_of, state
+from airgap.trouble.words import items, number, text
+from airgap.wandb import API_VERSION, GROUP, KIND
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from airgap.kube import Kubectl
+    from airgap.receipt import Receipt
+    from airgap.registry import Registry
+    from airgap.values import Json
+
+RESOURCE_KIND = f"{KIND}.{API_VERSION.partition('/')[2]}.{GROUP}"
+PODS = ("Pod",)
+WORKLOADS = ("Deployment.v1.apps", "StatefulSet.v1.apps", "DaemonSet.v1.apps", "ReplicaSet.v1.apps", "Job.v1.batch")
+EXTRAS = ("Event", "PersistentVolumeClaim", "ServiceAccount")
+RECORD_LIMIT = 64 * 1024 * 1024
+"""Bytes of a release record after unpacking: Helm's own are at most 1 MiB packed."""
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class HelmRecord:
+    """The newest revision of a release, as Helm's Secret has it; ``chart`` is name-version, empty if it cannot be read."""
+
+    name: str
+    namespace: str
+    revision: int
+    status: str
+    chart: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One of the operator's Secrets: the spec that it applied last, or what the System Console wrote."""
+
+    chart: Json
+    values: dict[str, Json] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen. ``objects`` are pods, workloads, events and claims of the namespaces; None where nothing is there.
+
+    ``is_blind``: the operator's Secrets may not be read, so that nobody knows what it applied last.
+    """
+
+    receipt: Receipt | None
+    name: str
+    namespace: str
+    operator_namespace: str
+    operator_release: str = "operator"
+    resource: Object | None = field(default=None, repr=False)
+    active: Kept | None = field(default=None, repr=False)
+    user: Kept | None = field(default=None, repr=False)
+    cached: Kept | None = field(default=None, repr=False)
+    releases: tuple[HelmRecord, ...] = ()
+    objects: tuple[Object, ...] = field(default=(), repr=False)
+    around: Surroundings = field(default_factory=Surroundings, repr=False)
+    unread: tuple[str, ...] = ()
+    is_blind: bool = False
+
+    def of(self, *kinds: str) -> list[Object]:
+        """Return the objects of these kinds."""
+        return [it for it in self.objects if text(it, "kind") in kinds]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at where no receipt says it."""
+
+    name: str = "wandb"
+    namespace: str = ""
+    operator_namespace: str = "wandb"
+    operator_release: str = "operator"
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How things are looked at, and what could not be (``unread``, sentences)."""
+
+    kubectl: Kubectl
+    registry: Callable[[str], Registry] | None
+    unread: list[str]
+
+
+def observe(kubectl: Kubectl, subject: Subject, registry: Callable[[str], Registry] | None = None) -> Observation:
+    """Look at the installation that the current receipt tells of, or else at ``subject``.
+
+    ``registry`` opens the private registry by its host, to see what it holds when a pull fails. Raises ClusterError.
+    """
+    look = _Look(kubectl, registry, [])
+    receipt = _receipt(look, subject.operator_namespace)
+    name = receipt.resource_name if receipt else subject.name
+    namespace = receipt.resource_namespace if receipt else subject.namespace or subject.operator_namespace
+    operator = receipt.operator_release if receipt else subject.operator_release
+    namespaces = tuple(dict.fromkeys((subject.operator_namespace, namespace)))
+    kept = {part: _kept(look, f"{name}-{part}", namespace) for part in ("spec-active", "spec-user", "latest-cached-release")}
+    objects = tuple(item for place in namespaces for item in _objects(look, place))
+    return Observation(
+        receipt=receipt,
+        name=name,
+        namespace=namespace,
+        operator_namespace=subject.operator_namespace,
+        operator_release=operator,
+        resource=kubectl.get(RESOURCE_KIND, name, namespace, managed_fields=True),
+        active=kept["spec-active"],
+        user=kept["spec-user"],
+        cached=kept["latest-cached-release"],
+        releases=tuple(
+            record
+            for release, place in ((operator, subject.operator_namespace), (name, namespace))
+            for record in _releases(look, release, place)
+        ),
+        objects=objects,
+        around=_surroundings(look, receipt, objects, namespaces),
+        unread=tuple(dict.fromkeys(look.unread)),
+        is_blind=any("spec-active" in sentence for sentence in look.unread),
+    )
+
+
+def _receipt(look: _Look, namespace: str) -> Receipt | None:
+    try:
+        receipts = Receipts(look.kubectl, namespace)
+        return receipts.current() or receipts.latest()
+    except UnreachableError:
+        raise
+    except AirgapError as error:
+        look.unread.append(f"receipts: {error.message}")
+        return None
+
+
+def _objects(look: _Look, namespace: str) -> list[Object]:
+    """Return pods (which must be readable), workloads and what explains; in one request when all may be read."""
+    everything = [*PODS, *WORKLOADS, *EXTRAS]
+    try:
+        return look.kubectl.listed(",".join(everything), namespace)
+    except UnreachableError:
+        raise
+    except ClusterError:
+        found = look.kubectl.listed(PODS[0], namespace)
+    for kind in everything[1:]:
+        try:
+            found += look.kubectl.listed(kind, namespace)
+        except UnreachableError:
+            raise
+        except ClusterError as error:
+            look.unread.append(f"{kind.partition('.')[0]}s of namespace {namespace}: {error.message}")
+    return found
+
+
+def _kept(look: _Look, name: str, namespace: str) -> Kept | None:
+    try:
+        secret = look.kubectl.get("Secret", name, namespace)
+    except UnreachableError:
+        raise
+    except ClusterError as error:
+        look.unread.append(f"Secret {namespace}/{name}: {error.message}")
+        return None
+    return parse_kept(secret) if secret else None
+
+
+def parse_kept(secret: Json) -> Kept | None:
+    """Read one of the operator's Secrets: ``chart``, ``values`` and ``metadata``, each JSON; None for anything else."""
+    parts: dict[str, Json] = {}
+    for key in ("chart", "values"):
+        try:
+            parts[key] = json.loads(base64.b64decode(text(secret, "data", key)) or b"null")
+        except (ValueError, binascii.Error, RecursionError):
+            return None
+    values = parts["values"]
+    return Kept(parts["chart"], values if isinstance(values, dict) else {})
+
+
+def _releases(look: _Look, name: str, namespace: str) -> list[HelmRecord]:
+    """Return the newest record of a release: Helm keeps each revision in a Secret of its own."""
+    try:
+        secrets = look.kubectl.listed("Secret", namespace, f"owner=helm,name={name}")
+    except UnreachableError:
+        raise
+    except ClusterError as error:
+        look.unread.append(f"Helm's records in namespace {namespace}: {error.message}")
+        return []
+    newest = max(secrets, key=lambda it: int(text(it, "metadata", "labels", "version") or 0), default=None)
+    return [_record(newest, name, namespace)] if newest else []
+
+
+def _record(secret: Object, name: str, namespace: str) -> HelmRecord:
+    """Read Helm's record: base64 of base64 of gzip of JSON (helm pkg/storage/driver/util.go)."""
+    labels = ("metadata", "labels")
+    revision, status = text(secret, *labels, "version"), text(secret, *labels, "status")
+    chart = ""
+    try:
+        packed = base64.b64decode(base64.b64decode(text(secret, "data", "release")))
+        unpacked = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(packed, RECORD_LIMIT)
+        metadata = json.loads(unpacked)["chart"]["metadata"]
+        chart = f"{metadata['name']}-{metadata['version']}"
+    except (ValueError, LookupError, TypeError, binascii.Error, zlib.error, gzip.BadGzipFile):
+        pass
+    return HelmRecord(name, namespace, int(revision or 0), status, chart)
+
+
+def _surroundings(look: _Look, receipt: Receipt | None, objects: Sequence[Object], namespaces: Iterable[str]) -> Surroundings:
+    """Ask what explains failing pulls, only when a pod fails."""
+    host = Reference.parse(f"{receipt.location}/x").registry if receipt else ""
+    failing = [it for it in objects if text(it, "kind") == "Pod" and state(it) == FAILING]
+    if not failing:
+        return Surroundings(host)
+    accounts = {
+        text(it, "metadata", "name"): tuple(text(secret, "name") for secret in items(it, "imagePullSecrets"))
+        for it in objects
+        if text(it, "kind") == "ServiceAccount"
+    }
+    secrets: dict[str, frozenset[str]] | None = {}
+    for namespace in namespaces:
+        try:
+            for secret in look.kubectl.listed("Secret", namespace):
+                hosts = hosts_of(secret)
+                if hosts is not None and secrets is not None:
+                    secrets[text(secret, "metadata", "name")] = hosts
+        except UnreachableError:
+            raise
+        except ClusterError as error:
+            look.unread.append(f"pull secrets of namespace {namespace}: {error.message}")
+            secrets = None
+            break
+    held = _held(look, failing, host) if look.registry and host else None
+    return Surroundings(host, held, secrets, accounts or None)
+
+
+def _held(look: _Look, failing: Sequence[Object], host: str) -> dict[str, str] | None:
+    """Ask the private registry for the images of pods that fail; None when it cannot be asked."""
+    found: dict[str, str] = {}
+    images = {
+        text(it, "image") for pod in failing for key in ("containers", "initContainers") for it in items(pod, "spec", key)
+    }
+    if look.registry is None:
+        return None
+    try:
+        registry = look.registry(host)
+        for image in sorted(images):
+            reference = Reference.parse(image)
+            if reference.registry == host:
+                answer = registry.head_manifest(reference.repository, reference.locator)
+                found[image] = str(answer.digest) if answer else ""
+    except AirgapError as error:
+        look.unread.append(f"the registry {host}: {error.message}")
+        return found or None
+    return found
+
+
+def restarts(pod: Json) -> int:
+    """Return how often a pod's containers were started again."""
+    return sum(number(it, "restartCount") for it in items(pod, "status", "containerStatuses"))
