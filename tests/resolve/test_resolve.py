@@ -388,3 +388,22 @@ def test_an_artifact_is_no_image_and_has_no_platform(modern: Shop):
     image = modern.one("site/chart:1")
     assert image.tree.root.platform is None
     assert image.tree.root.digest == Digest.parse(str(image.digest))
+
+
+def test_an_index_inside_an_index_is_carried_with_all_below_it(modern: Shop):
+    inner = modern.put("docker.io/site/nested", ("inner",), platforms=BOTH)
+    media_type, raw = inner.manifests[inner.tags["inner"]]
+    child = {"mediaType": media_type, "digest": inner.tags["inner"], "size": len(raw)}
+    document = {
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "manifests": [{**child, "platform": vars(AMD) | {"variant": "v2"}}],
+    }
+    put_manifest(modern, "site/nested", document, media_type)
+    image = modern.one("site/nested:1")
+    assert str(image.digest) == inner.tags["inner"]
+    assert image.index
+    assert len(image.tree.manifests) == 3
+    whole = modern.one("site/nested:1", platforms=())
+    assert len(whole.tree.manifests) == 4
+    assert whole.digest == image.index.digest
