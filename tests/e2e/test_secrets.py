@@ -82,9 +82,8 @@ def planted(world: World, tmp_path: Path) -> dict[str, str]:
     manifest = default_manifest().read_text()
     place = "https://charts.wandb.ai"
     assert place in manifest
-    work = tmp_path / "work"
-    work.mkdir()
-    (work / "manifest.yaml").write_text(manifest.replace(place, f"https://ann:{PLANTED['url']}@charts.wandb.ai"))
+    (tmp_path / "work").mkdir()
+    (tmp_path / "manifest.yaml").write_text(manifest.replace(place, f"https://ann:{PLANTED['url']}@charts.wandb.ai"))
     values = yaml.safe_load((DEMO / "values.yaml").read_text())
     values["global"]["license"] = PLANTED["value licence"]
     values["global"]["bucket"]["secretKey"] = PLANTED["value key"]
@@ -104,13 +103,12 @@ def test_no_planted_secret_is_said_or_written_outside(world: World, planted: dic
         return heard(world.run("airgap", *arguments, "-vv", folder=work, env={**planted, **more}))
 
     values = ("--values", str(tmp_path / "user.yaml"))
-    run("plan", "-f", "manifest.yaml", *values)
+    assert run("plan", "-f", str(tmp_path / "manifest.yaml"), *values).returncode == 2
     well(run("plan", *values, "--lock", "plain.lock"))
     well(run("plan", *values, "--why", "quay.io/prometheus/prometheus:v2.47.0"))
     assert run("plan", *values, AIRGAP_LICENSE=PLANTED["wrong licence"]).returncode == 3
     well(run("mirror", "b.tar", "--lock", "plain.lock"))
     heard(world.run("airgap", "inspect", "b.tar", "-o", "json", folder=work, env=planted))
-    (work / "manifest.yaml").unlink()
     assert heard.leaks(PLANTED, work) == []
     assert PLANTED["licence"] not in json.dumps([asked.path for asked in world.asked])
 
