@@ -25,7 +25,9 @@ from urllib.parse import urljoin
 
 from airgap.errors import IntegrityError, NetworkError, NotFoundError, RegistryError, UnauthorizedError
 from airgap.oci import ACCEPT, INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, OCI_INDEX, Descriptor, Digest, Index, parse_manifest
-from airgap.registry.upload import Target, Upload, Ways, check_digest
+from airgap.registry.sessions import Sessions
+from airgap.registry.upload import Target, Upload, check_digest
+from airgap.registry.ways import Ways
 from airgap.transport import origin, redact_url
 
 if TYPE_CHECKING:
@@ -48,14 +50,17 @@ NO_REPOSITORY = (
     "existing repository key), or choose another prefix"
 )
 """The next step when a push finds no repository (cases.md P8, P17)."""
-RESUMES = 100
-"""Times that one blob is resumed: a connection that breaks more often than that is no connection (ours)."""
+GAIN = 64 * 1024
+"""Bytes that a connection must bring so that its break does not count as one more in a row: with the stall's floor of 1 KiB/s a
+source that drips is given up after some minutes (faults F33; ours)."""
 PAGES = 1000
 """Pages of a listing that are followed."""
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _LINK = re.compile(r'<([^>]*)>\s*;[^,]*rel="?next"?')
 _NO_HEAD = frozenset({405, 501})
+_NO_RANGE = frozenset({206, 416})
+"""How a wrong range ends: another one than asked for, or none (faults F26)."""
 _NO_REFERRERS = frozenset({400, 404, 405, 406, 415, 501})
 """How registries without a referrers API answer it (404 by the specification; the others seen in the field)."""
 _IMMUTABLE = frozenset({400, 403, 409, 412})
@@ -65,16 +70,27 @@ _IMMUTABLE = frozenset({400, 403, 409, 412})
 class Registry:
     """See the module. ``push``: whether it will be pushed to, so that one token serves looking and pushing (cases.md P12).
 
-    ``upload_hosts``: other hosts to which this registry may send an upload (cases.md P5).
+    ``upload_hosts``: other hosts to which this registry may send an upload (cases.md P5). ``sessions``: where uploads under way
+    are noted, so that another run can go on with them.
     """
 
-    def __init__(self, client: Client, host: str, *, push: bool = False, upload_hosts: Container[str] = ()) -> None:
+    def __init__(
+        self,
+        client: Client,
+        host: str,
+        *,
+        push: bool = False,
+        upload_hosts: Container[str] = (),
+        sessions: Sessions | None = None,
+    ) -> None:
         self._actions = "pull,push" if push else "pull"
         self.client = client
         self.host = host
         self._base = client.base_url(host)
         self._upload_hosts = upload_hosts
+        self._sessions = sessions or Sessions()
         self._ways = Ways()
+        self._ranges = True
         self._written: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
@@ -236,15 +252,27 @@ class Registry:
     def open_blob(self, repository: str, descriptor: Descriptor, offset: int = 0) -> Response:
         """Return a response whose stream is the blob from ``offset``; bytes are for the reader to verify.
 
-        A range is checked (cases.md L2): where the whole comes instead, the first ``offset`` bytes are read away. Raises
-        IntegrityError when the registry knows the blob with another size.
+        A range is checked (cases.md L2): where the whole comes instead, or another range, the first ``offset`` bytes of the
+        whole are read away. Raises IntegrityError when the registry knows the blob with another size.
         """
+        if offset and self._ranges:
+            try:
+                return self._opened(repository, descriptor, offset)
+            except RegistryError as error:
+                if error.status not in _NO_RANGE:
+                    raise
+                _log.debug("ranges are of no use here: %s", error.message)
+                self._ranges = False
+        return self._opened(repository, descriptor, 0, skip=offset)
+
+    def _opened(self, repository: str, descriptor: Descriptor, offset: int, skip: int = 0) -> Response:
         url = self._url(repository, f"blobs/{descriptor.digest}")
         headers = {"Range": f"bytes={offset}-{descriptor.size - 1}"} if offset else {}  # crane refuses an open end
         with ExitStack() as undo:
             response = self.client.request("GET", url, headers=headers, scopes=self._scopes(repository), ok=(200, 206))
             undo.callback(response.close)
             self._check_start(response, descriptor, offset)
+            response.skip(skip)
             undo.pop_all()
         return response
 
@@ -265,23 +293,24 @@ class Registry:
     def stream_blob(self, repository: str, descriptor: Descriptor, offset: int = 0) -> Iterator[bytes]:
         """Yield the blob from ``offset`` to its end, going on by Range when the connection breaks.
 
-        Bounded: by the client's policy without one new byte, by RESUMES in all. Bytes are for the reader to verify; more than
-        the descriptor's size raises IntegrityError.
+        Bounded: by the client's attempts in a row that bring less than GAIN each. Each one starts at the registry, never at a
+        signed URL that it once redirected to. Bytes are for the reader to verify; more than the descriptor's size raises
+        IntegrityError.
         """
         position, failures = offset, 0
-        for resumes in range(RESUMES + 1):
+        while True:
             before = position
             try:
                 for piece in self._piece(repository, descriptor, position):
                     position += len(piece)
                     yield piece
             except NetworkError as error:
-                failures = 1 if position > before else failures + 1
-                final = type(error) is not NetworkError or failures >= self.client.retry.attempts or resumes == RESUMES
-                if final:
+                failures = 1 if position >= before + GAIN else failures + 1
+                if type(error) is not NetworkError or failures >= self.client.retry.attempts:
                     raise
                 _log.debug("%s goes on at byte %d: %s", descriptor.digest.short, position, error.message)
-                time.sleep(self.client.retry.pause(failures))
+                self.client.tally.again()
+                self.client.leave_alone("", self.client.retry.pause(failures))
             else:
                 return
 
@@ -313,7 +342,7 @@ class Registry:
         self, repository: str, descriptor: Descriptor, open_window: Callable[[int], Window], mount_from: Sequence[str] = ()
     ) -> str:
         """Get a blob into the repository; return ``mounted`` or ``sent``. ``open_window(offset)``: the blob's rest."""
-        upload = Upload(self.client, Target(self._base, repository, self._upload_hosts), descriptor, self._ways)
+        upload = Upload(self.client, Target(self._base, repository, self._upload_hosts, self._sessions), descriptor, self._ways)
         url = self._url(repository, f"blobs/{descriptor.digest}")
         how = upload.run(open_window, mount_from, lambda: self._has_blob(repository, url))
         self._wrote(repository, str(descriptor.digest))
@@ -325,7 +354,7 @@ class Registry:
         Raises NotFoundError when it does not exist and is not made by pushing, UnauthorizedError when it is not ours.
         """
         empty = Descriptor("application/octet-stream", Digest.of(b""), 0)
-        upload = Upload(self.client, Target(self._base, repository, self._upload_hosts), empty, self._ways)
+        upload = Upload(self.client, Target(self._base, repository, self._upload_hosts, self._sessions), empty, self._ways)
         try:
             session = upload.open()
         except NotFoundError as error:

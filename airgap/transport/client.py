@@ -30,6 +30,8 @@ from airgap.transport.challenge import parse_challenges
 from airgap.transport.credentials import Credential, CredentialStore
 from airgap.transport.failures import Failure, Place, answered, explain
 from airgap.transport.proxy import Proxies
+from airgap.transport.quota import FEW, Quota, parse_quota
+from airgap.transport.rate import Metered, Rate, Tally
 from airgap.transport.redact import Redactor, redact_url
 from airgap.transport.response import WIRE_ERRORS, Response
 from airgap.transport.retry import IDEMPOTENT, RETRIED, Backoff, RetryPolicy, retry_after
@@ -89,7 +91,10 @@ class _Refused:
 
 
 class Client:
-    """See the module. ``connections``: how many are kept per host (give it --jobs); the rest is for tests to replace."""
+    """See the module. ``connections``: how many are kept per host (give it --jobs); ``rate``: how fast all of it may be.
+
+    The rest is for tests to replace. ``tally`` counts what was repeated.
+    """
 
     def __init__(
         self,
@@ -100,6 +105,7 @@ class Client:
         retry: RetryPolicy | None = None,
         user_agent: str = f"airgap/{__version__}",
         connections: int = CONNECTIONS,
+        rate: Rate | None = None,
         trust: Trust | None = None,
         backoff: Backoff | None = None,
         watch: Watch | None = None,
@@ -116,6 +122,9 @@ class Client:
         self._backoff = backoff or Backoff()
         self._watch = watch or Watch()
         self._agent = user_agent
+        self._rate = rate
+        self.tally = Tally()
+        self._scarce: set[str] = set()
         self._connections = connections
         self._wires: dict[int, Wire] = {}
         self._lock = threading.Lock()
@@ -186,6 +195,10 @@ class Client:
             hint = f"credentials were looked for in {where}; log in with docker, podman, helm or crane"
         return answered(response.place, response.status, response.headers, body, self.redactor, hint=hint)
 
+    def leave_alone(self, url: str, seconds: float) -> None:
+        """Let nobody ask the host of ``url`` for some seconds; without a URL only the caller waits."""
+        self._backoff.pause(host_of(url) if url else "", seconds)
+
     def close(self) -> None:
         """Close all kept connections."""
         for wire in self._wires.values():
@@ -210,9 +223,16 @@ class Client:
                     attempt, safe=safe, status=outcome.status, reached=outcome.reached, retry_after=outcome.retry_after
                 )
             if pause is None:
+                self._spare(outcome)
                 raise outcome.error from None
+            self.tally.again()
             _log.debug("%s: again in %.1f s (%s)", call.method, pause, outcome.error.message)
             self._backoff.pause(outcome.host, pause)
+
+    def _spare(self, outcome: _Refused) -> None:
+        """Obey a Retry-After even where this request is not repeated: others to the same host wait."""
+        if outcome.host and outcome.retry_after and outcome.retry_after <= self.retry.retry_after_cap:
+            self._backoff.pause(outcome.host, outcome.retry_after)
 
     def _attempt(self, call: _Call, ok: Container[int], preload: int) -> Response | _Refused:
         try:
@@ -227,6 +247,9 @@ class Client:
                 return _Refused(error)
             return response
         wait, status, host = retry_after(response.headers), response.status, host_of(response.url)
+        quota = parse_quota(response.headers)
+        if wait is None and quota and not quota.remaining and status == 429:  # noqa: PLR2004  # Too Many Requests
+            wait = float(quota.window)
         return _Refused(self.problem(response), status, retry_after=wait, host=host, final=status not in RETRIED)
 
     def _follow(self, call: _Call) -> Response:
@@ -274,18 +297,30 @@ class Client:
             headers["Authorization"] = authorization
         if isinstance(call.body, Body):
             call.body.rewind()
+        body = Metered(call.body, self._rate) if self._rate and isinstance(call.body, Body) else call.body
         self._backoff.wait(host)
         start = time.monotonic()
         try:
             answer = self._wire(host, call.home).exchange(
-                call.method, url, headers, call.body, proxy=place.proxy, read_timeout=call.read_timeout
+                call.method, url, headers, body, proxy=place.proxy, read_timeout=call.read_timeout
             )
         except WIRE_ERRORS as error:
             raise explain(error, place) from None
-        response = Response(answer.raw, place, self._watch)
+        response = Response(answer.raw, place, self._watch, self._rate, self.tally)
+        if quota := parse_quota(response.headers):
+            self._told(host, quota)
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("%s%s -> %d (%.3f s)", place, place.via, response.status, time.monotonic() - start)
         return response
+
+    def _told(self, host: str, quota: Quota) -> None:
+        """Warn, once, when a registry allows few more pulls (Docker Hub, cases.md L4)."""
+        with self._lock:
+            news = quota.remaining <= FEW and host not in self._scarce
+            self._scarce |= {host} if news else set()
+        if news:
+            of = f" of {quota.limit}" if quota.limit else ""
+            _log.warning("%s allows %d%s more pulls%s; log in for a higher limit", host, quota.remaining, of, quota.period)
 
     def _wire(self, host: str, home: str) -> Wire:
         """Return the connections for ``host``; a token server or a store that has no settings is trusted as its registry is.

@@ -7,6 +7,7 @@ below are not chained, because their texts hold whole URLs.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import urllib3.exceptions as wire
 
 from airgap.errors import AirgapError, NetworkError, NotFoundError, RegistryError, TLSError, UnauthorizedError
 from airgap.transport.certificate import look
+from airgap.transport.quota import parse_quota
 from airgap.transport.redact import redact_url
 from airgap.transport.wire import CONNECT_TIMEOUT, READ_TIMEOUT
 
@@ -34,6 +36,12 @@ _NOT_YET_VALID = 9
 _EXPIRED = 10
 _CLIENT_WANTED = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "HANDSHAKE_FAILURE", "UNKNOWN_CA", "CERTIFICATE_UNKNOWN")
 """Alerts by which a server refuses our certificate, or that we have none (RFC 8446, 6.2)."""
+
+
+NO_ROOM = "the registry has no room; free some, then run this again"
+"""The next step when a registry is full; callers know by it that repeating is of no use (faults F24)."""
+_FULL = re.compile(r"no space left|disk quota exceeded|insufficient storage|ENOSPC|\"Err\": ?(28|122)\b", re.IGNORECASE)
+"""How a full registry says so: its system's words, or errno 28 and 122 in CNCF distribution's details."""
 
 
 class Failure(Exception):  # noqa: N818  # not an error of the tree: it carries one, inside transport only
@@ -221,6 +229,8 @@ def answered(
         return UnauthorizedError(message, hint=hint)
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
         return NotFoundError(message, hint=hint)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and _FULL.search(body.decode(errors="replace")):
+        hint = NO_ROOM
     return RegistryError(message, hint=hint or _hint(status, headers), status=status, code=code)
 
 
@@ -252,6 +262,9 @@ def _phrase(status: int) -> str:
 def _hint(status: int, headers: Mapping[str, str]) -> str:
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         wait = headers.get("Retry-After", "").strip()
+        quota = parse_quota(headers)
+        if not wait and quota and not quota.remaining and quota.window:
+            wait = str(quota.window)
         if wait.isascii() and wait.isdigit():
             moment = datetime.now(timezone.utc) + timedelta(seconds=min(int(wait[:9]), 10 * 365 * 86400))
             return f"it wants no request before {moment:%Y-%m-%d %H:%M} UTC; log in for a higher limit, then run this again"
@@ -259,5 +272,5 @@ def _hint(status: int, headers: Mapping[str, str]) -> str:
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return 'a proxy before the registry limits bodies: raise client_max_body_size, or proxy-body-size: "0" of the ingress'
     if status == HTTPStatus.INSUFFICIENT_STORAGE:
-        return "the registry has no room; free some, then run this again"
+        return NO_ROOM
     return ""

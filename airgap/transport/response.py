@@ -15,12 +15,14 @@ import urllib3.exceptions
 
 from airgap.errors import IntegrityError, NetworkError
 from airgap.transport.failures import Place, explain
+from airgap.transport.rate import Tally
 from airgap.transport.url import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
+    from airgap.transport.rate import Rate
     from airgap.transport.stall import Watch
 
 CHUNK = 1024 * 1024
@@ -40,8 +42,9 @@ WIRE_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 class Response:
     """An answer. Use as a context manager, or ``close`` it."""
 
-    def __init__(self, raw: Any, place: Place, watch: Watch) -> None:
+    def __init__(self, raw: Any, place: Place, watch: Watch, rate: Rate | None = None, tally: Tally | None = None) -> None:
         self._raw = raw
+        self._rate, self._tally = rate, tally or Tally()
         self._place = place
         self._watch = watch
         self._content: bytes | None = None
@@ -108,6 +111,8 @@ class Response:
             count -= len(piece)
 
     def _read(self, size: int) -> bytes:
+        if self._rate:
+            size = self._rate.block(size)
         try:
             with self._watch.guard(self, CHUNK_TIME):
                 piece: bytes = self._raw.read(size, decode_content=False)
@@ -118,6 +123,9 @@ class Response:
         if self.stalled:
             self.close()
             raise self._stall()
+        self._tally.came(len(piece))
+        if self._rate and piece:
+            self._rate.take(len(piece))
         return piece
 
     def _stall(self) -> NetworkError:

@@ -15,7 +15,7 @@ import pytest
 from airgap.errors import IntegrityError, NetworkError, NotFoundError, RegistryError, UnauthorizedError
 from airgap.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, Manifest
 from airgap.registry import Registry, verbs
-from airgap.registry.upload import LADDER, MIB, next_rung
+from airgap.registry.ways import MIB, Step, Way, next_way
 from tests.registry.conftest import QUICK, Blob
 from tests.transport.scripted import Answer, Scripted, Seen, in_turn
 
@@ -183,22 +183,41 @@ def test_a_registry_that_wants_chunks_of_a_size_gets_them_no_smaller(open_regist
     assert shelf.blobs[str(blob.descriptor.digest)] == blob.data
 
 
-def test_the_ladder_is_left_for_sizes_always_and_for_refusals_only_at_its_start():
-    step = {"failures": 1, "offset": 0, "size": 10 * MIB}
-    assert next_rung(0, 404, proven=False, **step) == 1
-    assert next_rung(0, 404, proven=True, **step) == 0
-    assert next_rung(1, 404, proven=False, **step) == 1
-    assert next_rung(0, 413, proven=True, **step) == 2
-    assert next_rung(2, 413, proven=False, **step) == 3
-    assert next_rung(3, 413, proven=False, **step) == 3
-    assert next_rung(1, 416, proven=False, **step) == 2
-    assert next_rung(2, 416, proven=False, **{**step, "offset": 4 * MIB}) == 2
-    assert next_rung(0, 500, proven=False, **step) == 0
-    assert next_rung(0, 0, proven=False, **step) == 0
-    assert next_rung(0, 0, proven=False, **{**step, "failures": 2}) == 2
-    assert next_rung(0, 0, proven=False, **{**step, "failures": 2, "size": 100}) == 0
-    assert next_rung(0, 0, proven=True, **{**step, "failures": 2}) == 0
-    assert len(LADDER) == 4
+BIG = 10 * MIB
+PUT, ONE_PATCH = Step("PUT", BIG), Step("PATCH", BIG)
+FIRST, SECOND = Step("PATCH", 8 * MIB, whole=False), Step("PATCH", 8 * MIB, 8 * MIB, whole=False)
+CLOSING = Step("PUT", 0, BIG, whole=False)
+
+
+@pytest.mark.parametrize(
+    ("way", "step", "status", "found"),
+    [
+        (Way(), PUT, 404, Way(put=False)),
+        (Way(put_works=True), PUT, 404, Way(put_works=True)),
+        (Way(put=False), ONE_PATCH, 404, Way(put=False)),
+        (Way(put_works=True), PUT, 413, Way(put_works=True, cap=4 * MIB)),
+        (Way(cap=4 * MIB), Step("PATCH", 4 * MIB, whole=False), 413, Way(cap=MIB)),
+        (Way(cap=MIB), Step("PATCH", MIB, whole=False), 413, Way(cap=MIB)),
+        (Way(), FIRST, 416, Way(whole=True)),
+        (Way(whole=True), PUT, 416, Way(cap=4 * MIB)),
+        (Way(), SECOND, 416, Way(whole=True)),
+        (Way(), SECOND, 400, Way(whole=True)),
+        (Way(pieces_work=True), SECOND, 416, Way(pieces_work=True)),
+        (Way(), CLOSING, 500, Way(tail=True)),
+        (Way(tail=True), CLOSING, 500, Way(tail=True)),
+        (Way(pieces_work=True), CLOSING, 500, Way(pieces_work=True)),
+        (Way(), PUT, 500, Way()),
+        (Way(), PUT, 0, Way()),
+    ],
+)
+def test_a_way_is_left_for_sizes_always_and_for_refusals_only_until_it_has_worked(way, step, status, found):
+    assert next_way(way, step, status, failures=1) == found
+
+
+def test_a_large_body_that_breaks_twice_may_be_too_large():
+    assert next_way(Way(), PUT, 0, failures=2) == Way(cap=4 * MIB)
+    assert next_way(Way(), Step("PUT", 100), 0, failures=2) == Way()
+    assert next_way(Way(put_works=True), PUT, 0, failures=2) == Way(put_works=True)
 
 
 def test_an_upload_that_was_taken_though_no_answer_came_is_not_sent_again(open_registry, blob):
@@ -490,9 +509,20 @@ def test_a_server_without_ranges_sends_all_and_the_beginning_is_read_away(open_r
 
 
 @pytest.mark.parametrize("how", [{"shift": 1}, {"shift": -1}, {"total": 5}])
-def test_another_range_than_asked_for_is_never_appended(open_registry, blob, how):
-    with Scripted(ranged(blob.data, **how)) as server, pytest.raises(RegistryError, match="from byte 1000 with range"):
-        open_registry(server.host).open_blob("a/b", blob.descriptor, 1000)
+def test_another_range_than_asked_for_is_never_appended_and_never_asked_for_again(open_registry, blob, how):
+    with Scripted(ranged(blob.data, **how)) as server:
+        registry = open_registry(server.host)
+        for _ in range(2):
+            assert b"".join(registry.stream_blob("a/b", blob.descriptor, 1000)) == blob.data[1000:]
+        assert [one.headers.get("range", "") for one in server.seen] == ["bytes=1000-2999999", "", ""]
+
+
+def test_a_refused_range_is_read_away_from_the_whole(open_registry, blob):
+    def answer(seen: Seen) -> Answer:
+        return Answer(416) if "range" in seen.headers else Answer(200, body=blob.data)
+
+    with Scripted(answer) as server:
+        assert b"".join(open_registry(server.host).stream_blob("a/b", blob.descriptor, 1000)) == blob.data[1000:]
 
 
 def test_a_download_that_never_moves_ends(open_registry, blob):
