@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airgap.errors import ConfigurationError
+from airgap.ref import REPOSITORY_LIMIT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -97,7 +100,10 @@ class Plan:
 
 
 def wanted(lock: Lock, location: Location) -> tuple[Wanted, ...]:
-    """Return every tree that ``push`` must make true at ``location``: charts, images, then referrers."""
+    """Return every tree that ``push`` must make true at ``location``: charts, images, then referrers.
+
+    Raises ConfigurationError where the layout leads two sources to one place, or to a longer name than registries take.
+    """
     charts = [
         Wanted(location.repository(f"{CHARTS}/{it.name}"), it.tree, chart_tag(it.version), f"chart {it.name} {it.version}")
         for it in lock.artifacts
@@ -112,7 +118,29 @@ def wanted(lock: Lock, location: Location) -> tuple[Wanted, ...]:
             Wanted(repository, item.tree, item.tag, f"referrer of {image.reference}", is_referrer=True)
             for item in image.referrers
         ]
+    _refuse_collisions((*charts, *images), lock, location)
     return (*charts, *images, *referrers)
+
+
+def _refuse_collisions(want: Iterable[Wanted], lock: Lock, location: Location) -> None:
+    """Refuse two sources with different contents in one place (cases.md R13), before anything is sent."""
+    names = {str(image.reference): image.reference.name for image in lock.images}
+    places: dict[tuple[str, str], Wanted] = {}
+    for item in want:
+        if len(location.registry) + 1 + len(item.repository) > REPOSITORY_LIMIT:
+            raise ConfigurationError(
+                f"{item.what} would lie at {item.repository}, a longer name than the {REPOSITORY_LIMIT} characters that "
+                f"registries take with {location.registry}/",
+                hint="choose a shorter prefix, or --layout path",
+            )
+        other = places.setdefault((item.repository, item.tag), item)
+        if item.tree.root.digest == other.tree.root.digest or names.get(item.what) == names.get(other.what, other.what):
+            continue
+        raise ConfigurationError(
+            f"layout {location.layout} leads both {other.what} and {item.what} to {item.repository}:{item.tag}, "
+            "and they are not the same",
+            hint="use --layout host, where nothing collides",
+        )
 
 
 def chart_tag(version: str) -> str:

@@ -23,6 +23,10 @@ DOCKER_HUB = "docker.io"
 HUB_ALIASES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 """Names under which Docker Hub is written down (cases.md R6)."""
 
+HOST, PATH, FLAT = "host", "path", "flat"
+LAYOUTS = (HOST, PATH, FLAT)
+"""How repositories are called inside (design.md decision 10): ``quay.io/a/b``, ``a/b``, ``quay.io--a--b``."""
+
 REPOSITORY_LIMIT = 255
 """Characters of ``registry/repository`` that distribution accepts (distribution/reference NameTotalLengthMax)."""
 
@@ -31,6 +35,7 @@ _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?P<ipv6>[0-9a-f:.]+)\])(?P<port>:[0-9]{{1,5}})?")
+_HYPHENS = re.compile(r"-{2,}")
 _SCHEMES = ("docker://", "oci://")
 _PORT_LIMIT = 65535
 
@@ -92,26 +97,37 @@ class Reference:
 class Location:
     """``REGISTRY[/PREFIX]``: where the private registry keeps what was bundled (``--registry``).
 
-    The source host stays in the path (design.md decision 10), so nothing collides and the origin can be read.
+    In the layout HOST the source host stays in the path (design.md decision 10), so nothing collides and the origin can be
+    read. PATH leaves it out; FLAT writes everything below the prefix as one component, for registries that allow no depth.
+
+    >>> Location("reg.lan", "team", FLAT).repository("quay.io/a/b--c")
+    'team/quay.io--a--b---c'
     """
 
     registry: str
     prefix: str = ""
+    layout: str = HOST
 
     @classmethod
-    def parse(cls, text: str) -> Location:
+    def parse(cls, text: str, layout: str = HOST) -> Location:
         """Parse ``REGISTRY[/PREFIX]``; a trailing slash is dropped; raises ConfigurationError (cases.md R13, R4)."""
+        if layout not in LAYOUTS:
+            raise ConfigurationError(f"layout {layout!r} is none of {', '.join(LAYOUTS)}")
         bare = _without_scheme(text)
         bare = bare.removesuffix("/")
         registry, slash, prefix = bare.partition("/")
         host = _checked_host(registry, text)
         if slash:
             _check_repository(prefix, host, text)
-        return cls(host, prefix)
+        return cls(host, prefix, layout)
+
+    def under(self, repository: str) -> str:
+        """Return ``repository``, named as the layout names it already, with the prefix before it."""
+        return f"{self.prefix}/{repository}" if self.prefix else repository
 
     def repository(self, path: str) -> str:
-        """Return the repository of ``path`` under the prefix."""
-        return f"{self.prefix}/{path}" if self.prefix else path
+        """Return the repository for ``path`` under the prefix, in this layout."""
+        return self.under(_flattened(path) if self.layout == FLAT else path)
 
     def relocate(self, reference: Reference) -> Reference:
         """Return where ``reference`` lies inside; tag and digest are kept.
@@ -119,8 +135,13 @@ class Location:
         What would be no legal path component is written otherwise: the colon of a port as an underscore, an IPv6 address in
         full with hyphens.
         """
-        repository = self.repository(f"{_host_component(reference.registry)}/{reference.repository}")
-        return replace(reference, registry=self.registry, repository=repository)
+        host = "" if self.layout == PATH else f"{_host_component(reference.registry)}/"
+        return replace(reference, registry=self.registry, repository=self.repository(f"{host}{reference.repository}"))
+
+    def origin(self, repository: str) -> str:
+        """Return the path that ``repository`` was made from: with the source host in HOST and FLAT, without it in PATH."""
+        inner = repository.removeprefix(f"{self.prefix}/") if self.prefix else repository
+        return _unflattened(inner) if self.layout == FLAT else inner
 
     def holds(self, reference: Reference) -> bool:
         """Whether ``reference`` lies in this registry and under this prefix."""
@@ -198,6 +219,15 @@ def _host_component(host: str) -> str:
     if bracket:
         host = IPv6Address(address).exploded.replace(":", "-") + port
     return host.replace(":", "_")
+
+
+def _flattened(path: str) -> str:
+    """Return a path as one component: a slash as two hyphens, runs of hyphens one longer, so that it can be read back."""
+    return _HYPHENS.sub(lambda run: f"{run[0]}-", path).replace("/", "--")
+
+
+def _unflattened(component: str) -> str:
+    return _HYPHENS.sub(lambda run: "/" if run[0] == "--" else run[0][1:], component)
 
 
 def _check_repository(repository: str, registry: str, text: str) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airgap.errors import ConfigurationError
-from airgap.lock import DOCKER_ENGINE, Lock, LockedArtifact, LockedImage, LockedReferrer, LockedTree, Origin
+from airgap.lock import DOCKER_ENGINE, INVENTORY, Lock, LockedArtifact, LockedBase, LockedImage, LockedReferrer, LockedTree, Origin
 from airgap.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, Platform
 from airgap.ref import Reference
 
@@ -172,3 +172,27 @@ class TestWhichImageServesAReference:
         local = self.lock.images[1]
         child = local.tree.manifests[0].digest
         assert self.lock.image(Reference.parse(f"local/built@{child}")) is local
+
+
+def test_a_lock_without_a_base_says_nothing_of_it():
+    assert b'"base"' not in rich_lock().to_bytes()
+    assert rich_lock().left_out == {}
+    assert rich_lock().blobs() == rich_lock().needed()
+
+
+def test_a_delta_says_what_it_builds_on_and_what_it_leaves_out():
+    lock = rich_lock()
+    layer = lock.images[0].tree.blobs[1].digest
+    delta = replace(lock, base=LockedBase(INVENTORY, "reg.lan/team", Digest.of(b"inventory"), {layer: "quay.io/a/app"}))
+    again = Lock.from_bytes(delta.to_bytes())
+    assert again.base == delta.base
+    assert again.to_bytes() == delta.to_bytes() != lock.to_bytes()
+    assert dict(again.left_out) == {layer: "quay.io/a/app"}
+    assert again.needed().keys() - again.blobs().keys() == {layer}
+
+
+@pytest.mark.parametrize("base", [{"kind": "rumour", "name": "x", "digest": "sha256:" + "0" * 64, "blobs": {}}, {"kind": "lock"}, [1]])
+def test_a_base_that_is_none_is_refused(base):
+    document = json.loads(rich_lock().to_bytes()) | {"base": base}
+    with pytest.raises(ConfigurationError, match="not a readable lock"):
+        Lock.from_bytes(json.dumps(document).encode())

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from airgap.lock import Lock, LockedReferrer
 from airgap.oci import Digest
-from airgap.plan import Inventory, Wanted, chart_tag, digest_tag, missing, plan, wanted
+from airgap.errors import ConfigurationError
+from airgap.plan import Inventory, Wanted, chart_tag, digest_tag, may_be_left_out, missing, plan, wanted
 from airgap.ref import Location
 from tests.unit.test_lock import chart, image, rich_lock, tree
 
@@ -116,3 +117,46 @@ def test_whatever_is_there_plan_and_inventory_together_are_the_lock(held):
 def test_a_partial_bundle_misses_the_rest_in_the_locks_order(count):
     digests = list(LOCK.blobs())
     assert [item.digest for item in missing(LOCK, digests[:count])] == digests[count:]
+
+
+def test_two_sources_in_one_place_are_refused_before_anything_is_sent():  # R13
+    lock = lock_of(image("docker.io/x/app:1", "one"), image("quay.io/x/app:1", "two"))
+    assert len(wanted(lock, INSIDE)) == 2
+    with pytest.raises(ConfigurationError) as caught:
+        wanted(lock, Location.parse("reg.lan/team", "path"))
+    assert "docker.io/x/app:1 and quay.io/x/app:1 to team/x/app:1" in caught.value.message
+    assert "--layout host" in caught.value.hint
+
+
+def test_one_image_under_two_names_may_share_a_place_and_so_may_two_tags():
+    same = lock_of(image("docker.io/x/app:1"), image("quay.io/x/app:1"), image("quay.io/x/app:2", "two"))
+    assert {item.repository for item in wanted(same, Location.parse("reg.lan/team", "path"))} == {"team/x/app"}
+
+
+def test_an_image_where_a_chart_lies_is_refused():
+    lock = lock_of(image("quay.io/charts/operator:1.4.8"), charts=(chart(),))
+    with pytest.raises(ConfigurationError, match="chart operator 1.4.8 and quay.io/charts/operator:1.4.8"):
+        wanted(lock, Location.parse("reg.lan", "path"))
+
+
+def test_a_name_that_no_registry_takes_is_refused():
+    lock = lock_of(image("quay.io/" + "a" * 200 + "/app:1"))
+    with pytest.raises(ConfigurationError, match="longer name than the 255 characters"):
+        wanted(lock, Location.parse("reg.lan/" + "b" * 60))
+
+
+def test_a_flat_place_holds_charts_and_images_in_one_component_each():
+    want = wanted(lock_of(image("quay.io/a/app:1"), charts=(chart(),)), Location.parse("reg.lan/team", "flat"))
+    assert [item.repository for item in want] == ["team/charts--operator", "team/quay.io--a--app"]
+
+
+def test_a_delta_may_leave_out_layers_and_configs_of_images_and_nothing_else():
+    lock = rich_lock()
+    may = may_be_left_out(lock)
+    assert {str(digest) for digest in may} == {
+        str(blob.digest) for image in lock.images for tree in image.trees for blob in tree.blobs
+    }
+    same = lock_of(image("quay.io/a/app:1"), charts=(chart(),))
+    shared = same.artifacts[0].tree.blobs[0]
+    taken = lock_of(image("quay.io/a/app:1"), image("quay.io/a/other:1", "chart operator"), charts=(chart(),))
+    assert shared.digest not in may_be_left_out(taken)

@@ -198,3 +198,31 @@ class TestLocation:
         assert Location.parse("reg.lan").holds(Reference.parse("reg.lan/a"))
         assert location.repository("charts/x") == "team/charts/x"
         assert Location.parse("reg.lan").repository("charts/x") == "charts/x"
+
+    @pytest.mark.parametrize(
+        ("layout", "source", "inside"),
+        [
+            ("path", "quay.io/a/b:1", "reg.lan/team/a/b:1"),
+            ("path", "nginx:1", "reg.lan/team/library/nginx:1"),
+            ("flat", "quay.io/a/b:1", "reg.lan/team/quay.io--a--b:1"),
+            ("flat", "localhost:5000/a--b/c-d---e:1", "reg.lan/team/localhost_5000--a---b--c-d----e:1"),
+        ],
+    )
+    def test_other_layouts_strip_the_host_or_the_slashes(self, layout, source, inside):
+        assert str(Location.parse("reg.lan/team", layout).relocate(Reference.parse(source))) == inside
+
+    @given(st.from_regex(r"[a-z]{1,3}(-{1,4}[a-z]{1,2}|/[a-z]|\.[a-z]|__[a-z]){0,6}", fullmatch=True))
+    def test_what_is_flat_can_be_read_back(self, path):
+        flat = Location.parse("reg.lan/team", "flat")
+        repository = flat.repository(path)
+        assert repository.count("/") == 1
+        assert Reference.parse(f"reg.lan/{repository}").repository == repository
+        assert flat.origin(repository) == path
+
+    def test_where_the_host_is_in_the_path_it_is_the_origin(self):
+        assert Location.parse("reg.lan/team").origin("team/quay.io/a/b") == "quay.io/a/b"
+        assert Location.parse("reg.lan", "path").origin("a/b") == "a/b"
+
+    def test_an_unknown_layout_is_refused(self):
+        with pytest.raises(ConfigurationError, match="layout 'deep' is none of host, path, flat"):
+            Location.parse("reg.lan", "deep")
