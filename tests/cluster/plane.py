@@ -362,5 +362,5 @@ class Cluster(AbstractContextManager["Cluster"]):
             "kwok",
             *(f"--kubeconfig={self.folder}/nodes.kubeconfig", f"--config={self.folder}/stages.yaml", "--node-ip=127.0.0.1"),
             *("--manage-all-nodes=false", "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake"),
-            *(f"--server-address=127.0.0.1:{self.ports['nodes']}", "--node-lease-duration-seconds=40"),
+            *(f"--server-address=127.0.0.1:{self.ports['nodes']}", "--node-lease-duration-seconds=0"),
         )

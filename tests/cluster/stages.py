@@ -65,10 +65,10 @@ conditions:
 - {type: ContainersReady, status: "%(ready)s", lastTransitionTime: {{ $now }}}
 - {type: Ready, status: "%(ready)s", lastTransitionTime: {{ $now }}}
 {{ with NodeIPsWith .spec.nodeName }}hostIP: {{ index . 0 }}{{ end }}
-{{ with PodIPsWith .spec.nodeName false .metadata.uid .metadata.name .metadata.namespace }}
+{{ if not .status.podIP }}{{ with PodIPsWith .spec.nodeName false .metadata.uid .metadata.name .metadata.namespace }}
 podIP: {{ index . 0 }}
 podIPs: [{ip: {{ index . 0 }}}]
-{{ end }}
+{{ end }}{{ end }}
 {{ with .spec.initContainers }}
 initContainerStatuses:
 {{ range . }}

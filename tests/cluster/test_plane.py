@@ -21,7 +21,10 @@ def workload(kind: str, namespace: str, image: str = IMAGE, annotations: dict[st
     pod = {"containers": [{"name": "main", "image": image}]}
     metadata = {"labels": {"app": "it"}, "annotations": annotations or {}}
     if kind == "Job":
-        spec: dict[str, Any] = {"backoffLimit": 0, "template": {"metadata": metadata, "spec": {**pod, "restartPolicy": "Never"}}}
+        spec: dict[str, Any] = {
+            "backoffLimit": 0,
+            "template": {"metadata": metadata, "spec": {**pod, "restartPolicy": "Never"}},
+        }
         return {"apiVersion": "batch/v1", "kind": kind, "metadata": {"name": "it", "namespace": namespace}, "spec": spec}
     spec = {"selector": {"matchLabels": {"app": "it"}}, "template": {"metadata": metadata, "spec": pod}}
     return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "it", "namespace": namespace}, "spec": spec}
@@ -114,7 +117,9 @@ def test_a_user_may_do_what_the_rules_say_and_nothing_else(cluster: Cluster, nam
     rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]
     ann = cluster.user("ann", rules, [namespace])
     assert cluster.kubectl("get", "configmaps", "-n", namespace, "-o", "name", kubeconfig=ann)
-    with pytest.raises(AssertionError, match=r'Forbidden.*"system:serviceaccount:people:ann" cannot create resource "configmaps"'):
+    with pytest.raises(
+        AssertionError, match=r'forbidden.*"system:serviceaccount:people:ann" cannot create resource "configmaps"'
+    ):
         cluster.kubectl("create", "configmap", "x", "-n", namespace, kubeconfig=ann)
     with pytest.raises(AssertionError, match="Forbidden"):
         cluster.kubectl("get", "configmaps", "-n", "default", kubeconfig=ann)
@@ -145,6 +150,12 @@ def test_a_cluster_can_stand_where_there_is_no_way_out(tmp_path: Path):
     with Namespace.open(tmp_path / "namespace", {}) as half, Cluster.start(tmp_path / "plane", half) as made:
         made.add_node()
         assert made.objects("nodes")[0]["metadata"]["name"] == "node-0"
-        outside = [made.bin / "kubectl", f"--kubeconfig={made.kubeconfig}", "get", "nodes", "--request-timeout=2s"]
+        outside: list[str | Path] = [
+            made.bin / "kubectl",
+            f"--kubeconfig={made.kubeconfig}",
+            "get",
+            "nodes",
+            "--request-timeout=2s",
+        ]
         made.namespace = None
         assert made.run(*outside).returncode != 0

@@ -13,7 +13,9 @@ from tests.cluster.spec import MergeError, NilPanicError, Spec, chart_of, equal,
 
 SCALARS = st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "a", "yes", "1"])
 TREES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=8
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
 )
 VALUES = st.dictionaries(st.sampled_from("abc"), TREES, max_size=3)
 
