@@ -160,17 +160,17 @@ class _Run:
             self.receipt = replace(latest, objects=()).after(*stages)
             if not latest.is_done:
                 self.receipt = replace(self.receipt, state=RUNNING, reason="")
-                self.store.put(self.receipt)
+                self._put()
         else:
             number = latest.number + 1 if latest else 1
             self.receipt = replace(self.receipt, number=number, previous=current.number if current else 0, begun=now())
-            self.store.put(self.receipt)
+            self._put()
 
     def stop(self, error: AirgapError) -> None:
         """Write how far it came, if the cluster still answers."""
         self.receipt = self.receipt.failed(error.message, now())
         try:
-            self.store.put(self.receipt)
+            self._put()
         except UnreachableError:
             return
 
@@ -181,8 +181,12 @@ class _Run:
         same = latest is not None and replace(finished, ended="") == replace(latest, ended="") and latest.is_done
         self.receipt = latest if same and latest else finished
         if not same:
-            self.store.put(self.receipt)
+            self._put()
             self.store.prune()
+
+    def _put(self) -> None:
+        self.store.put(self.receipt)
+        self.watch.on_receipt(self.receipt)
 
     # -- the steps
 
@@ -283,6 +287,7 @@ class _Run:
 
     def _up(self) -> None:
         """Wait for the server; then the chart that it no longer uses leaves the ConfigMap."""
+        self.watch.on_wait()
         self.watch.progress.begin("wait", len(self.intent.server.workloads()))
         view = wait(self.watch, self.watch.server, f"{self.intent.server.label}", self.options.timeout)
         for component in view.components:
@@ -296,7 +301,7 @@ class _Run:
         """Write a step that has consequences as soon as it is done, unless that is known."""
         if stage not in self.receipt.stages:
             self.receipt = self.receipt.after(stage)
-            self.store.put(self.receipt)
+            self._put()
 
 
 def refuse(standing: Standing, intent: Intent, options: ApplyOptions) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airgap.intent import Intent, Part
     from airgap.kube import Kubectl
     from airgap.progress import Progress
+    from airgap.receipt import Receipt
 
 STEP = 1.0
 """Seconds between two looks; a look is one run of kubectl."""
@@ -78,13 +79,18 @@ class View:
 
 @dataclass
 class Watch:
-    """What is needed to look; ``held`` asks the registry for an image's digest (None: nobody asks), ``check`` the lease."""
+    """What is needed to look; ``held`` asks the registry for an image's digest (None: nobody asks), ``check`` the lease.
+
+    ``on_wait`` is told when waiting for the server begins, ``on_receipt`` each state of the receipt that was written.
+    """
 
     kubectl: Kubectl
     intent: Intent
     progress: Progress
     held: Callable[[str], str] | None = None
     check: Callable[[], None] = lambda: None
+    on_wait: Callable[[], None] = lambda: None
+    on_receipt: Callable[[Receipt], None] = lambda _: None
     _told: dict[str, str] = field(default_factory=dict, repr=False)
     _asked: dict[str, str] = field(default_factory=dict, repr=False)
 

@@ -33,6 +33,8 @@ VERBS = {
     "push": "Push a bundle to the private registry, straight from the tar",
     "render": "Write operator values, custom resource, secrets and node mirrors",
     "audit": "Prove by rendering again that nothing points outside",
+    "preflight": "Everything that would stop an install, before anything is changed",
+    "install": "Preflight, push, render, audit, apply and wait; with a newer bundle, the upgrade",
     "load": "Load images of a bundle into a local Docker engine",
     "serve": "Serve a bundle as registry, chart repository and release channel",
     "config": "Schema, validation and explanation of configuration",

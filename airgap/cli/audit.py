@@ -51,7 +51,7 @@ def command(
     """
     progress = options.progress(flags)
     target = options.target(flags)
-    allowances = tuple(_allowance(text) for text in flags.pop("allow"))
+    allowances = tuple(allowance(text) for text in flags.pop("allow"))
     with inside.site(bundle, flags.pop("helm_path")) as found:
         kube_version = inside.kube_version(flags["kube_version"])
         namespace = flags["namespace"]
@@ -109,7 +109,8 @@ def _configuration(
     return stage.Applied(dict(made.operator_values), made.resource, made.chart_files, made.others)
 
 
-def _allowance(text: str) -> stage.Allowance:
+def allowance(text: str) -> stage.Allowance:
+    """Read one --allow."""
     host, _, reason = text.partition("=")
     return stage.Allowance(host.strip().lower(), reason.strip())
 

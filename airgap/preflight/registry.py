@@ -34,6 +34,11 @@ class Ends:
         """Whether nodes use another name than we do."""
         return self.pull_location != self.location
 
+    @property
+    def has_other_prefix(self) -> bool:
+        """Whether the paths differ too, so that only the nodes' name can be asked for the nodes' paths."""
+        return self.pull_location.prefix != self.location.prefix
+
 
 def registry(ends: Ends, lock: Lock, *, has_pull_secret: bool) -> Iterator[Finding]:
     """Yield what of the registry works; nothing is left in it."""
