@@ -55,7 +55,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class MirrorResult:
-    """What ``mirror`` did. Sizes in bytes; ``already`` says that the whole bundle stood there before."""
+    """What ``mirror`` did. Sizes in bytes; ``already`` says that the whole bundle stood there before, in ``files``."""
 
     path: Path
     digest: Digest
@@ -64,6 +64,7 @@ class MirrorResult:
     fetched_size: int
     held: int
     already: bool = False
+    files: tuple[Path, ...] = ()
 
 
 def mirror(
@@ -74,15 +75,18 @@ def mirror(
     jobs: int = JOBS,
     progress: Progress | None = None,
     include_foreign: bool = False,
+    split: int | None = None,
+    volume: int | None = None,
 ) -> MirrorResult:
     """Write the bundle of ``lock`` to ``path``, or finish the one that an interrupted run left.
 
+    With ``split`` it is written in volumes of so many bytes each, with ``volume`` only that one of them.
     Raises ConfigurationError (layers that lie outside, another half-written bundle), DiskError, NetworkError, IntegrityError;
     whatever was finished by then stays beside ``path``.
     """
     progress = progress or Progress()
     refuse_foreign(lock, include_foreign=include_foreign)
-    with BundleWriter(path, lock, progress, jobs) as writer:
+    with BundleWriter(path, lock, progress, jobs, split=split, volume=volume) as writer:
         arrangement, before = writer.arrangement, writer.held
         left = _in_order(missing(lock, before))
         size = sum(descriptor.size for descriptor in left)
@@ -93,10 +97,11 @@ def mirror(
         result = MirrorResult(
             path=path,
             digest=arrangement.lock.digest,
-            size=arrangement.size,
+            size=writer.size,
             fetched=len(left),
             fetched_size=size,
-            held=len(arrangement.blobs) - len(left),
+            held=len(writer.wanted) - len(left),
+            files=writer.files,
             already=writer.complete,
         )
         writer.finish()

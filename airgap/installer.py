@@ -18,13 +18,13 @@ import importlib.metadata
 import importlib.resources
 import io
 import re
-import struct
 import zipfile
 import zipimport
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import airgap
+from airgap.bundle.label import EOCD, LABEL_END
 from airgap.errors import BundleError, ToolError
 
 if TYPE_CHECKING:
@@ -73,9 +73,6 @@ DATE = (1980, 1, 1, 0, 0, 0)
 
 _MODE = 0o100644
 _UNIX = 3
-_EOCD = struct.Struct("<4s4H2LH")
-"""End of central directory record (PKWARE APPNOTE 4.3.16)."""
-
 _LICENCE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|AUTHORS)", re.IGNORECASE)
 _LEFTOVER = re.compile(r"(\.pyc|\.pyo|\.pyi|\.so|\.pyd|\.orig|\.rej|\.sw[a-z]|~)$|^\.(?!helmignore$)|^__pycache__$")
 """Names that are never wanted: compiled parts, caches, and what editors leave in a checkout."""
@@ -106,19 +103,25 @@ def running_from() -> Path | None:
 
 
 def trailing_zip(path: Path) -> bytes:
-    """Return the zip at the end of ``path``, without whatever stands in front of it; raises BundleError if there is none."""
+    """Return the zip at the end of ``path``, without whatever stands in front of it; raises BundleError if there is none.
+
+    A volume's label (the zip's comment, airgap.bundle.label) is left out: the zip is the same as that of the whole bundle.
+    """
     with path.open("rb") as file:
         end = file.seek(0, io.SEEK_END)
-        file.seek(max(0, end - _EOCD.size))
-        tail = file.read()
-        if len(tail) < _EOCD.size or not tail.startswith(b"PK\5\6"):
+        for behind in (EOCD.size, LABEL_END):
+            file.seek(max(0, end - behind))
+            record = file.read(EOCD.size)
+            if len(record) == EOCD.size and record.startswith(b"PK\5\6") and EOCD.unpack(record)[-1] == behind - EOCD.size:
+                break
+        else:
             raise BundleError(f"{path} does not end with an installer")
-        *_, size, offset, _comment = _EOCD.unpack(tail)
-        start = end - _EOCD.size - size - offset
+        *_, size, offset, _comment = EOCD.unpack(record)
+        start = end - behind - size - offset
         if start < 0:
             raise BundleError(f"{path} ends with an installer that is cut")
         file.seek(start)
-        return file.read()
+        return file.read(size + offset) + record[:-2] + bytes(2)
 
 
 def _package(package: str) -> dict[str, bytes]:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from airgap.bundle import ustar
 from airgap.bundle.arrange import Arrangement, Member, arrange
-from airgap.bundle.medium import FileMedium, Medium, chunks, read
+from airgap.bundle.medium import Medium, chunks, read
 from airgap.bundle.verification import Verification, header_fault, size_fault, verify
+from airgap.bundle.volumes import VolumesMedium, open_medium
 from airgap.errors import BundleError, ConfigurationError, IntegrityError
 from airgap.layout import INDEX_FILE, LAYOUT_FILE, blob_path, check
 from airgap.lock import Lock
@@ -28,13 +29,14 @@ from airgap.oci import Descriptor, Digest, Index, Manifest, parse_manifest
 from airgap.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
 
     from airgap.bundle.medium import OnRead
+    from airgap.bundle.volumes import VolumeSet
     from airgap.transport.body import Window
 
 LOCK_LIMIT = 256 * 1024 * 1024
@@ -56,15 +58,18 @@ class BundleReader:
         self.arrangement = arrangement
 
     @classmethod
-    def open(cls, path: Path, *, strict: bool = True) -> BundleReader:
+    def open(cls, path: Path, *, strict: bool = True, folders: Sequence[Path] = ()) -> BundleReader:
         """Open the bundle at ``path`` and check its structure: the lock, every tar header, the size of the file.
 
+        A split bundle is named by any of its volumes or by the name that they share; ``folders`` are searched for others too.
         Raises BundleError (truncated, damaged, hostile, no bundle) or DiskError. Without ``strict`` only what is needed to find
         the lock must be sound; ``verify`` then reports all the rest at once.
         """
         with ExitStack() as undo:
-            medium = undo.enter_context(closing(FileMedium(path)))
+            medium = undo.enter_context(closing(open_medium(path, folders)))
             reader = cls(medium, arrange(_find_lock(medium)))
+            if isinstance(medium, VolumesMedium):
+                medium.agree(reader.arrangement)
             if strict:
                 reader.check_structure()
             undo.pop_all()
@@ -74,6 +79,11 @@ class BundleReader:
     def path(self) -> str:
         """What the bundle is called, for people."""
         return self._medium.name
+
+    @property
+    def volumes(self) -> VolumeSet | None:
+        """The files of a split bundle; None for a bundle in one file."""
+        return self._medium.volumes if isinstance(self._medium, VolumesMedium) else None
 
     @property
     def lock(self) -> Lock:

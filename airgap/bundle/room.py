@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from airgap.errors import DiskError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 FAT_LIMIT = 4 * 1024**3 - 1
 """Bytes; FAT keeps a file's size in 32 bits (Microsoft FAT specification)."""
 
+FAT_HINT = "use --split 4000M"
 FAT_TYPES = ("vfat", "msdos", "fat")
 MOUNTS = Path("/proc/self/mountinfo")
 
@@ -31,26 +32,49 @@ _WORDS = {
 
 def check_room(path: Path, size: int, there: int = 0) -> None:
     """Raise DiskError unless a file of ``size`` bytes, of which ``there`` are on disk already, fits at ``path``."""
-    folder = path.parent
+    check_rooms({path: (size, there)})
+
+
+def check_rooms(files: Mapping[Path, tuple[int, int]]) -> None:
+    """Raise DiskError unless all files fit: each by itself, and all that go to one file system together.
+
+    A file is given by its size and by how many of its bytes are on disk already.
+    """
+    needed: dict[int, int] = {}
+    places: dict[int, Path] = {}
+    for path, (size, there) in files.items():
+        try:
+            device = path.parent.stat().st_dev
+        except OSError as error:
+            raise DiskError(f"cannot write {path}: {error.strerror}", hint="choose another place") from error
+        _check_limits(path, size, device)
+        needed[device] = needed.get(device, 0) + size - there
+        places.setdefault(device, path)
+    for device, path in places.items():
+        _check_free(path, needed[device])
+
+
+def _check_limits(path: Path, size: int, device: int) -> None:
+    """Raise DiskError when no single file may be so large there."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     if limit not in {resource.RLIM_INFINITY, -1} and size > limit:
         raise DiskError(
             f"{path} would have {size} bytes, and this shell allows files of {limit} bytes at most", hint="raise ulimit -f"
         )
-    try:
-        device = folder.stat().st_dev
-        free = os.statvfs(folder)
-    except OSError as error:
-        raise DiskError(f"cannot write {path}: {error.strerror}", hint="choose another place") from error
     if size > FAT_LIMIT and file_system(device, _mounts()) in FAT_TYPES:
         raise DiskError(
             f"{path} would have {size} bytes, and its FAT file system holds files of {FAT_LIMIT} bytes at most",
-            hint="write to a file system without that limit (exFAT, ext4, XFS, NTFS)",
+            hint=f"{FAT_HINT}, or write to a file system without that limit (exFAT, ext4, XFS, NTFS)",
         )
-    if (missing := size - there - free.f_bavail * free.f_frsize) > 0:
-        raise DiskError(
-            f"{path} needs {size - there} bytes more, and {missing} of them do not fit on the disk", hint="free some"
-        )
+
+
+def _check_free(path: Path, needed: int) -> None:
+    try:
+        free = os.statvfs(path.parent)
+    except OSError as error:
+        raise DiskError(f"cannot write {path}: {error.strerror}", hint="choose another place") from error
+    if (missing := needed - free.f_bavail * free.f_frsize) > 0:
+        raise DiskError(f"{path} needs {needed} bytes more, and {missing} of them do not fit on the disk", hint="free some")
 
 
 def file_system(device: int, mounts: Iterable[str]) -> str:

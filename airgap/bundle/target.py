@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 class Target(Protocol):
     """What a writer needs of the place where the bundle is going to lie.
 
-    ``path`` names the journal and the claim; ``size`` is the bytes of all files when they are finished.
+    ``path`` names the journal and the claim; ``files`` are the final names, ``size`` the bytes of all files when finished.
     """
 
     path: Path
+    files: tuple[Path, ...]
     size: int
 
     def stands(self) -> bool:
@@ -92,6 +93,7 @@ class FileTarget:
 
     def __init__(self, path: Path, arrangement: Arrangement) -> None:
         self.path = path
+        self.files: tuple[Path, ...] = (path,)
         self.size = arrangement.size
         self._arrangement = arrangement
         self._fd = -1

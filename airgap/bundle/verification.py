@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airgap.bundle.arrange import Arrangement, Member
+    from airgap.bundle.label import Label
     from airgap.bundle.medium import Medium
     from airgap.lock import LockedTree
     from airgap.oci import Descriptor, Digest
@@ -43,11 +44,18 @@ class Fault:
 
 @dataclass(frozen=True)
 class Verification:
-    """What ``verify`` found. Truthy when the bundle is whole; ``faults`` are in the order of the file."""
+    """What ``verify`` found. Truthy when the bundle is whole; ``faults`` are in the order of the file.
+
+    Of a split bundle ``count`` is the number of volumes, and ``bring`` are the numbers of those that are to be brought again;
+    ``volume`` is set when one volume was checked by itself.
+    """
 
     faults: tuple[Fault, ...]
     blobs: int
     size: int
+    count: int = 0
+    bring: tuple[int, ...] = ()
+    volume: Label | None = None
 
     def __bool__(self) -> bool:
         return not self.faults

@@ -28,7 +28,8 @@ from airgap.bundle.crew import Crew
 from airgap.bundle.journal import Journal, read_journal, remove_journal
 from airgap.bundle.medium import chunks, read
 from airgap.bundle.room import disk_error
-from airgap.bundle.target import FileTarget, Target, partial_path
+from airgap.bundle.split import target_for, volumes_begun
+from airgap.bundle.target import Target, partial_path
 from airgap.bundle.verification import tree_faults
 from airgap.errors import BundleError, ConfigurationError, DiskError, IntegrityError
 from airgap.layout import Verifier, check
@@ -56,7 +57,7 @@ def journal_path(path: Path) -> Path:
 def interrupted(path: Path) -> Lock | None:
     """Return the lock of the half-written bundle that an earlier run left for ``path``, or None."""
     story = read_journal(journal_path(path))
-    return story.lock if story and partial_path(path).exists() else None
+    return story.lock if story and (partial_path(path).exists() or volumes_begun(path)) else None
 
 
 class BundleWriter:
@@ -66,11 +67,20 @@ class BundleWriter:
     already, with the same lock: there is nothing to do.
     """
 
-    def __init__(self, path: Path, lock: Lock, progress: Progress | None = None, jobs: int = REHASH_JOBS) -> None:
-        """Claim the output, look for room, lay out the file and check again what an interrupted run left.
+    def __init__(
+        self,
+        path: Path,
+        lock: Lock,
+        progress: Progress | None = None,
+        jobs: int = REHASH_JOBS,
+        *,
+        split: int | None = None,
+        volume: int | None = None,
+    ) -> None:
+        """Claim the output, look for room, lay out the files and check again what an interrupted run left.
 
-        Raises DiskError (no room, another run, something else under that name) and ConfigurationError (a partial bundle of
-        another lock).
+        ``split``: bytes of each volume of a split bundle; ``volume``: only this one is written. Raises DiskError (no room,
+        another run, something else under that name) and ConfigurationError (a partial bundle of another lock or split).
         """
         self.path = path
         self.arrangement: Arrangement = arrange(lock)
@@ -78,7 +88,7 @@ class BundleWriter:
         self._held: set[Digest] = set()
         self._guard = threading.Lock()
         self._open_sinks = 0
-        self._target: Target = FileTarget(path, self.arrangement)
+        self._target: Target = target_for(path, self.arrangement, split, volume)
         self._closing = False
         self._journal: Journal | None = None
         self._claim = Claim(self._target.path.with_name(f"{self._target.path.name}.partial.lock"))
@@ -91,6 +101,21 @@ class BundleWriter:
             else:
                 self._begin(jobs)
             undo.pop_all()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files that are written."""
+        return self._target.size
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that are written, by their final names."""
+        return self._target.files
+
+    @property
+    def wanted(self) -> frozenset[Digest]:
+        """The blobs that are to be written: all, or those of the one volume."""
+        return frozenset(digest for digest, member in self.arrangement.blobs.items() if self._target.wants(member))
 
     @property
     def held(self) -> frozenset[Digest]:
@@ -117,11 +142,7 @@ class BundleWriter:
             raise BundleError(f"{self.path} is not whole: {len(missing)} blobs are missing, {min(missing)} for one")
         medium = self._target.medium()
         try:
-            installer = self._installer(medium)
-            for fault in tree_faults(self.arrangement, lambda descriptor: self._read(medium, descriptor)):
-                raise BundleError(
-                    f"the lock of {self.path} does not fit what was fetched: {fault}", hint="run airgap plan again"
-                )
+            installer = self._settle(medium) if len(self.wanted) == len(self.arrangement.blobs) else b""
             self._target.seal(installer, self._jobs, self._progress)
             self._target.publish()
             if self._journal:
@@ -177,7 +198,7 @@ class BundleWriter:
         """Write all that the lock decides: headers, index.json, the lock, the end of the archive. Padding stays a hole."""
         for member in self.arrangement.members:
             self._write(member.start, member.header + (member.content or b""))
-            if member.content is not None and member.digest:
+            if member.digest and (member.content is not None or not self._target.wants(member)):
                 self._held.add(member.digest)
         self._write(self.arrangement.tar_size - len(ustar.END), ustar.END)
 
@@ -210,7 +231,10 @@ class BundleWriter:
             medium.close()
         self._progress.end()
 
-    def _installer(self, medium: Medium) -> bytes:
+    def _settle(self, medium: Medium) -> bytes:
+        """Compare the manifests with the lock; return the installer."""
+        for fault in tree_faults(self.arrangement, lambda descriptor: self._read(medium, descriptor)):
+            raise BundleError(f"the lock of {self.path} does not fit what was fetched: {fault}", hint="run airgap plan again")
         trailer = self.arrangement.trailer
         return self._read(medium, trailer) if trailer else b""
 
