@@ -111,7 +111,9 @@ class Base:
     @classmethod
     def of_lock(cls, lock: Lock) -> Base:
         """Build on an earlier bundle that was pushed: what it carried, and what it left out itself."""
-        places = _places((image.reference.name, (it.digest for tree in image.trees for it in tree.blobs)) for image in lock.images)
+        places = _places(
+            (image.reference.name, (it.digest for tree in image.trees for it in tree.blobs)) for image in lock.images
+        )
         return cls(LOCK, lock.name, lock.digest, "", places)
 
 

@@ -19,6 +19,7 @@ from airgap.bundle.crew import Crew
 from airgap.bundle.foreign import refuse_foreign
 from airgap.plan import Inventory, Plan, plan, wanted
 from airgap.progress import Progress
+from airgap.push.base import stand
 from airgap.push.referrers import ReferrerSender
 from airgap.push.result import Landed, PushResult
 from airgap.push.send import Sender
@@ -52,13 +53,15 @@ def push(
     """Make ``location`` hold everything in ``bundle``.
 
     Raises ConfigurationError (foreign layers), NotFoundError or UnauthorizedError (repositories that take nothing, all at
-    once), RegistryError (a tag that may not move), NetworkError, BundleError (the medium is damaged).
+    once), RegistryError (a tag that may not move), NetworkError, BundleError (the medium is damaged), IntegrityError (the
+    registry has lost what a delta builds on).
     """
     progress, crew = progress or Progress(), Crew(jobs)
     refuse_foreign(bundle.lock, include_foreign=include_foreign)
     want = wanted(bundle.lock, location)
     found = survey(registry, want, crew, progress)
-    todo = plan(want, found.inventory)
+    grounds = stand(bundle.lock, registry, want, location, found.inventory, crew=crew, progress=progress)
+    todo = plan(want, grounds.inventory)
     probe(registry, todo, found.inventory, crew)
     landed = _landed(want, found.inventory, location, dry_run=dry_run)
     total = len({(item.repository, it.digest) for item in want for it in (*item.tree.manifests, *item.tree.blobs)})
@@ -73,9 +76,9 @@ def push(
     )
     if dry_run:
         return result
-    sender = Sender(bundle, registry, crew, progress)
+    sender = Sender(bundle, registry, crew, progress, elsewhere=grounds.places)
     progress.begin("push", len(todo.blobs) + len(todo.manifests), todo.size)
-    warnings = _carry_out(sender, ReferrerSender(bundle, registry, sender, crew), want, found.inventory)
+    warnings = _carry_out(sender, ReferrerSender(bundle, registry, sender, crew), want, grounds.inventory)
     progress.end()
     return replace(
         result,

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from airgap.errors import BundleError, IntegrityError, NotFoundError, RegistryError
 from airgap.layout import verified
 from airgap.oci import Manifest
+from airgap.push.base import Relay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airgap.bundle import BundleReader
     from airgap.bundle.crew import Crew
@@ -23,16 +24,29 @@ if TYPE_CHECKING:
     from airgap.plan import Copy, Plan, Tag
     from airgap.progress import Progress
     from airgap.registry import Registry
+    from airgap.transport import Window
 
 REFUSED_TAG = frozenset({400, 403, 409, 412})
 """Statuses with which registries refuse to move an immutable tag (cases.md P1)."""
 
 
 class Sender:
-    """Sends parts of one bundle to one registry."""
+    """Sends parts of one bundle to one registry.
 
-    def __init__(self, bundle: BundleReader, registry: Registry, crew: Crew, progress: Progress) -> None:
+    ``elsewhere``: repositories of the registry that hold what a delta leaves out.
+    """
+
+    def __init__(
+        self,
+        bundle: BundleReader,
+        registry: Registry,
+        crew: Crew,
+        progress: Progress,
+        *,
+        elsewhere: Mapping[Digest, str] | None = None,
+    ) -> None:
         self._bundle, self._registry, self._crew, self._progress = bundle, registry, crew, progress
+        self._elsewhere = elsewhere or {}
         self._counting = threading.Lock()
         self.sent = self.sent_size = self.mounted = 0
         self.refused_tags: list[RegistryError] = []
@@ -69,15 +83,21 @@ class Sender:
 
     def _upload(self, repository: str, descriptor: Descriptor, mount_from: Sequence[str] = ()) -> str:
         try:
-            return self._registry.upload(
-                repository, descriptor, lambda offset: self._bundle.window(descriptor, offset, self._on_read), mount_from
-            )
+            return self._registry.upload(repository, descriptor, lambda offset: self._window(descriptor, offset), mount_from)
         except (RegistryError, IntegrityError) as error:
             self._blame_bundle(descriptor, error)
             raise
 
+    def _window(self, descriptor: Descriptor, offset: int) -> Window:
+        """Return the blob from the bundle, or, where a delta leaves it out, from where the registry holds it."""
+        if descriptor.digest in self._elsewhere:
+            return Relay(self._registry, self._elsewhere[descriptor.digest], descriptor, offset)
+        return self._bundle.window(descriptor, offset, self._on_read)
+
     def _blame_bundle(self, descriptor: Descriptor, error: Exception) -> None:
         """Say so if a blob that the registry refused is damaged on the medium."""
+        if descriptor.digest in self._elsewhere:
+            return
         try:
             for _ in verified(self._bundle.chunks(descriptor), descriptor, f"blob {descriptor.digest} in {self._bundle.path}"):
                 self._crew.check()

@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airgap.errors import ConfigurationError
-from airgap.lock import DOCKER_ENGINE, INVENTORY, Lock, LockedArtifact, LockedBase, LockedImage, LockedReferrer, LockedTree, Origin
+from airgap.lock import (
+    DOCKER_ENGINE,
+    INVENTORY,
+    Lock,
+    LockedArtifact,
+    LockedBase,
+    LockedImage,
+    LockedReferrer,
+    LockedTree,
+    Origin,
+)
 from airgap.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, Platform
 from airgap.ref import Reference
 
@@ -191,7 +201,9 @@ def test_a_delta_says_what_it_builds_on_and_what_it_leaves_out():
     assert again.needed().keys() - again.blobs().keys() == {layer}
 
 
-@pytest.mark.parametrize("base", [{"kind": "rumour", "name": "x", "digest": "sha256:" + "0" * 64, "blobs": {}}, {"kind": "lock"}, [1]])
+@pytest.mark.parametrize(
+    "base", [{"kind": "rumour", "name": "x", "digest": "sha256:" + "0" * 64, "blobs": {}}, {"kind": "lock"}, [1]]
+)
 def test_a_base_that_is_none_is_refused(base):
     document = json.loads(rich_lock().to_bytes()) | {"base": base}
     with pytest.raises(ConfigurationError, match="not a readable lock"):
