@@ -12,7 +12,8 @@ knows neither registries nor files: a Source opens streams, a Sink takes them (s
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from airgap.bundle import BundleWriter
@@ -55,7 +56,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class MirrorResult:
-    """What ``mirror`` did. Sizes in bytes; ``already`` says that the whole bundle stood there before, in ``files``."""
+    """What ``mirror`` did. Sizes in bytes; ``already`` says that the whole bundle stood there before, in ``files``.
+
+    ``held``: blobs that were whole; ``resumed_size``: bytes of others that an earlier run had fetched; ``seconds``: it took.
+    """
 
     path: Path
     digest: Digest
@@ -65,6 +69,8 @@ class MirrorResult:
     held: int
     already: bool = False
     files: tuple[Path, ...] = ()
+    resumed_size: int = 0
+    seconds: float = 0.0
 
 
 def mirror(
@@ -84,14 +90,15 @@ def mirror(
     Raises ConfigurationError (layers that lie outside, another half-written bundle), DiskError, NetworkError, IntegrityError;
     whatever was finished by then stays beside ``path``.
     """
-    progress = progress or Progress()
+    progress, begun_at = progress or Progress(), time.monotonic()
     refuse_foreign(lock, include_foreign=include_foreign)
     with BundleWriter(path, lock, progress, jobs, split=split, volume=volume) as writer:
         arrangement, before = writer.arrangement, writer.held
         left = _in_order(missing(lock, before))
-        size = sum(descriptor.size for descriptor in left)
+        size, there = sum(descriptor.size for descriptor in left), sum(writer.begun.values())
         if left:
             progress.begin("mirror", len(left), size)
+            progress.there(there)
             _Copy(lock, source, writer, progress, jobs).run(left)
             progress.end()
         result = MirrorResult(
@@ -99,13 +106,14 @@ def mirror(
             digest=arrangement.lock.digest,
             size=writer.size,
             fetched=len(left),
-            fetched_size=size,
+            fetched_size=size - there,
+            resumed_size=there,
             held=len(writer.wanted) - len(left),
             files=writer.files,
             already=writer.complete,
         )
         writer.finish()
-    return result
+    return replace(result, seconds=time.monotonic() - begun_at)
 
 
 class _Copy:
@@ -153,10 +161,13 @@ class _Copy:
                 sink.verify()
             except IntegrityError as error:
                 self._progress.debug(f"{_called(owner)}: {error.message}; once more from the start")
+                self._progress.advance(-sink.position)
                 sink.restart()
                 self._pour(owner, descriptor, sink)
 
     def _pour(self, owner: LockedImage | LockedArtifact, descriptor: Descriptor, sink: Sink) -> None:
+        if sink.position == descriptor.size:
+            return  # an earlier run had all of it, and the sink will check it
         if isinstance(owner, LockedImage) and (descriptor.is_manifest or descriptor.is_index):
             chunks = iter((self._source.manifest(owner.reference, descriptor),))
         else:

@@ -12,8 +12,11 @@ class Progress:
     def begin(self, what: str, items: int, size: int = 0) -> None:
         """Say that a phase starts: its name, how many items it has and their size in bytes (0: unknown)."""
 
+    def there(self, size: int) -> None:
+        """Say that ``size`` bytes of the phase were there before it began: they count as done, and not as speed."""
+
     def advance(self, size: int) -> None:
-        """Say that ``size`` bytes of the phase were moved (or read)."""
+        """Say that ``size`` bytes of the phase were moved (or read); negative: so many have to be moved again."""
 
     def done(self, item: str, note: str = "") -> None:
         """Say that an item of the phase is finished; ``note`` is what happened to it (sent, mounted, already there)."""

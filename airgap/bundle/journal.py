@@ -1,15 +1,16 @@
 r"""Journal: what a partial bundle is going to be, and which of its blobs are finished.
 
 Invariants: a text file beside the partial bundle. First line ``airgap-journal 1 <digest of the lock>``, second the lock
-itself, then one line per finished blob. Lines are appended with one write each; a torn last line counts as not written. A
-line is a claim, not a proof: the writer hashes again what it finds claimed, so neither a power cut nor a damaged file can
-make a wrong bundle. Further words on a line are reserved (an offset inside a blob): such lines are ignored here.
+itself, then one line per finished blob, and lines ``<digest> <bytes>`` for blobs that were begun (the last one counts; 0:
+anew). Lines are appended with one write each; a torn last line counts as not written. A line is a claim, not a proof: the
+writer hashes again what it finds claimed, so neither a power cut nor a damaged file can make a wrong bundle. Further words on
+a line are reserved: such lines are ignored here.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airgap.errors import ConfigurationError, IntegrityError
@@ -17,6 +18,7 @@ from airgap.lock import Lock
 from airgap.oci import Digest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _TITLE = "airgap-journal 1"
@@ -29,16 +31,20 @@ class Story:
     lock: Lock
     digest: Digest
     finished: frozenset[Digest]
+    begun: Mapping[Digest, int] = field(default_factory=dict)
 
 
 class Journal:
     """The journal at ``path``, open for appending."""
 
-    def __init__(self, path: Path, raw: bytes, finished: frozenset[Digest] = frozenset()) -> None:
-        """Write a new journal for the lock ``raw``, with what is finished already; the old one stands until it is whole."""
+    def __init__(
+        self, path: Path, raw: bytes, finished: frozenset[Digest] = frozenset(), begun: Mapping[Digest, int] | None = None
+    ) -> None:
+        """Write a new journal for the lock ``raw``, with what is finished and begun; the old one stands until it is whole."""
         self._path = path
         fresh = _fresh(path)
-        lines = [f"{_TITLE} {Digest.of(raw)}".encode(), raw, *(str(digest).encode() for digest in sorted(finished))]
+        told = [*(str(digest) for digest in sorted(finished)), *(f"{digest} {size}" for digest, size in (begun or {}).items())]
+        lines = [f"{_TITLE} {Digest.of(raw)}".encode(), raw, *(line.encode() for line in told)]
         fresh.write_bytes(b"\n".join(lines) + b"\n")
         fresh.replace(path)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
@@ -46,6 +52,10 @@ class Journal:
     def finish(self, digest: Digest) -> None:
         """Note that a blob is finished (from any thread: one write, which O_APPEND keeps whole)."""
         os.write(self._fd, f"{digest}\n".encode())
+
+    def note(self, digest: Digest, size: int) -> None:
+        """Note that so many bytes of a blob are written (from any thread)."""
+        os.write(self._fd, f"{digest} {size}\n".encode())
 
     def close(self) -> None:
         """Close the file; it stays."""
@@ -78,18 +88,24 @@ def read_journal(path: Path) -> Story | None:
         lock = Lock.from_bytes(lines[1], str(path))
     except ConfigurationError:
         return None
-    return Story(lock, Digest.of(lines[1]), frozenset(_digests(lines[2:])))
+    sizes = dict(_sizes(lines[2:]))
+    finished = frozenset(digest for digest, size in sizes.items() if size is None)
+    return Story(lock, Digest.of(lines[1]), finished, {digest: size for digest, size in sizes.items() if size})
 
 
 def _fresh(path: Path) -> Path:
     return path.with_name(f"{path.name}.new")
 
 
-def _digests(lines: list[bytes]) -> list[Digest]:
-    found = []
+def _sizes(lines: list[bytes]) -> Iterator[tuple[Digest, int | None]]:
+    """Yield each digest with the bytes that are there of it; None: all."""
     for line in lines:
+        text, _, size = line.decode("ascii", "replace").partition(" ")
         try:
-            found.append(Digest.parse(line.decode("ascii", "replace")))
+            digest = Digest.parse(text)
         except IntegrityError:
             continue
-    return found
+        if not size:
+            yield digest, None
+        elif len(size) < 20 and size.isdecimal():  # noqa: PLR2004  # no file has more bytes than 19 digits count
+            yield digest, int(size)

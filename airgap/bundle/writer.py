@@ -2,8 +2,9 @@
 
 Invariants: the bundle appears under its name only when every byte of it is right (written, checked, fsynced, renamed: design.md
 decision 11). Until then there are ``BUNDLE.partial`` and ``BUNDLE.partial.journal``, and another run with the same lock goes
-on with them: what the journal claims is hashed again, and only what holds is kept. Nothing is written before the room for all
-of it was found. One run at a time (``BUNDLE.partial.lock``).
+on with them: what the journal claims is hashed again, and only what holds is kept; a blob that was begun goes on where it was,
+with what is there of it read back into the hash. Nothing is written before the room for all of it was found. One run at a time
+(``BUNDLE.partial.lock``).
 
 ::
 
@@ -18,6 +19,7 @@ of it was found. One run at a time (``BUNDLE.partial.lock``).
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,7 @@ from airgap.layout import Verifier, check
 from airgap.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
     from airgap.lock import Lock
     from airgap.oci import Descriptor, Digest
 
+NOTE_SIZE, NOTE_TIME = 4 * 1024 * 1024, 1.0
+"""Bytes and seconds after which the journal hears how far a blob is: what a killed run has to fetch again of each."""
 REHASH_JOBS = 4
 """Threads that check what a partial bundle holds: as ``reader.VERIFY_JOBS``."""
 
@@ -86,6 +91,7 @@ class BundleWriter:
         self.arrangement: Arrangement = arrange(lock)
         self._progress, self._jobs = progress or Progress(), jobs
         self._held: set[Digest] = set()
+        self._begun: dict[Digest, int] = {}
         self._guard = threading.Lock()
         self._open_sinks = 0
         self._target: Target = target_for(path, self.arrangement, split, volume)
@@ -122,6 +128,12 @@ class BundleWriter:
         """The blobs that are written and checked."""
         with self._guard:
             return frozenset(self._held)
+
+    @property
+    def begun(self) -> dict[Digest, int]:
+        """Bytes that are there of blobs that were begun: a claim, which the blob's digest will prove or not."""
+        with self._guard:
+            return {digest: offset for digest, offset in self._begun.items() if digest not in self._held}
 
     def sink(self, descriptor: Descriptor) -> Sink:
         """Return where the bytes of a blob go; raises BundleError for one that the lock does not list."""
@@ -190,7 +202,8 @@ class BundleWriter:
             self._lay_out()
             if story:
                 self._check_again(story.finished, jobs)
-            self._journal = Journal(journal, self.arrangement.raw, self.held)
+                self._begun.update(self._credible(story.begun))
+            self._journal = Journal(journal, self.arrangement.raw, self.held, self.begun)
         except OSError as error:
             raise disk_error(error, partial, self._target.size) from error
 
@@ -231,6 +244,15 @@ class BundleWriter:
             medium.close()
         self._progress.end()
 
+    def _credible(self, claimed: Mapping[Digest, int]) -> dict[Digest, int]:
+        """Return what the journal says of blobs that were begun, where it can be so."""
+        members = {digest: self.arrangement.blobs.get(digest) for digest in claimed}
+        return {
+            digest: claimed[digest]
+            for digest, member in members.items()
+            if member and 0 < claimed[digest] <= member.size and self._target.wants(member) and self._target.holds(member)
+        }
+
     def _settle(self, medium: Medium) -> bytes:
         """Compare the manifests with the lock; return the installer."""
         for fault in tree_faults(self.arrangement, lambda descriptor: self._read(medium, descriptor)):
@@ -258,6 +280,31 @@ class BundleWriter:
         assert member.digest is not None  # noqa: S101  # only blobs have sinks
         with self._guard:
             self._held.add(member.digest)
+
+    def _read_back(self, member: Member) -> Verifier:
+        """Return a verifier that has seen what is there of a blob that was begun."""
+        assert member.descriptor is not None  # noqa: S101  # only blobs have sinks
+        verifier = Verifier(member.descriptor)
+        offset = self.begun.get(member.descriptor.digest, 0)
+        if offset:
+            medium = self._target.medium()
+            try:
+                for chunk in chunks(medium, member.offset, offset):
+                    verifier.update(chunk)
+            finally:
+                medium.close()
+        return verifier
+
+    def _note(self, member: Member, offset: int) -> None:
+        """Note how far a blob is; 0: it has to begin anew."""
+        assert member.digest is not None  # noqa: S101  # only blobs have sinks
+        with self._guard:
+            self._begun[member.digest] = offset
+        if self._journal:
+            try:
+                self._journal.note(member.digest, offset)
+            except OSError as error:
+                raise disk_error(error, journal_path(self._target.path), self._left()) from error
 
     def _committed(self, member: Member) -> None:
         self._keep(member)
@@ -292,13 +339,14 @@ class Sink:
     """Where one blob goes: ``write`` puts bytes at their final place and hashes them, a clean exit checks size and digest.
 
     Raises IntegrityError when they are not right (the blob then counts as not there) and DiskError. ``position`` is how far
-    it got; ``restart`` forgets everything written, for a second attempt.
+    it got, this time or in an earlier run; ``restart`` forgets everything written, for a second attempt.
     """
 
     def __init__(self, writer: BundleWriter, member: Member) -> None:
         assert member.descriptor is not None  # noqa: S101  # the writer looked it up by digest
         self._writer, self._member, self._descriptor = writer, member, member.descriptor
         self._verifier = Verifier(member.descriptor)
+        self._noted, self._noted_at = 0, 0.0
 
     @property
     def position(self) -> int:
@@ -310,6 +358,8 @@ class Sink:
         start = self._verifier.position
         self._verifier.update(data)
         self._writer._write(self._member.offset + start, data)  # noqa: SLF001 - writer and sink are one thing in two parts
+        if self.position - self._noted >= NOTE_SIZE or time.monotonic() - self._noted_at >= NOTE_TIME:
+            self._note(self.position)
 
     def verify(self) -> None:
         """Raise IntegrityError unless the blob is whole and right; a clean exit does the same."""
@@ -318,9 +368,20 @@ class Sink:
     def restart(self) -> None:
         """Begin the blob anew."""
         self._verifier = Verifier(self._descriptor)
+        if self._noted:
+            self._note(0)
+
+    def _note(self, position: int) -> None:
+        self._noted, self._noted_at = position, time.monotonic()
+        self._writer._note(self._member, position)  # noqa: SLF001
 
     def __enter__(self) -> Self:
         self._writer._enter_sink()  # noqa: SLF001
+        with ExitStack() as undo:
+            undo.callback(self._writer._leave_sink)  # noqa: SLF001
+            self._verifier = self._writer._read_back(self._member)  # noqa: SLF001
+            undo.pop_all()
+        self._noted, self._noted_at = self.position, time.monotonic()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -328,5 +389,9 @@ class Sink:
             if error is None:
                 self._verifier.finish()
                 self._writer._committed(self._member)  # noqa: SLF001
+            elif isinstance(error, IntegrityError):
+                self._note(0)
+            elif not isinstance(error, DiskError) and self.position > self._noted:
+                self._note(self.position)
         finally:
             self._writer._leave_sink()  # noqa: SLF001
