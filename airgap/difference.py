@@ -71,9 +71,16 @@ class Difference:
 
     def to_json(self) -> dict[str, Any]:
         """Return the difference as it is printed; ``crds`` is null when it is not known."""
-        kinds = {"images": self.images, "charts": self.charts, "artifacts": self.others, "values": self.values, "crds": self.crds}
-        listed = {kind: None if found is None else [it.to_json() for it in found] for kind, found in kinds.items()}
-        return {**listed, "carryBytes": self.carry, "differs": bool(self)}
+        kinds = {
+            "images": self.images,
+            "charts": self.charts,
+            "artifacts": self.others,
+            "values": self.values,
+            "crds": self.crds,
+        }
+        listed = {kind: [it.to_json() for it in found] for kind, found in kinds.items()}
+        crds = None if self.crds is None else [it.to_json() for it in self.crds]
+        return {**listed, "crds": crds, "carryBytes": self.carry, "differs": bool(self)}
 
 
 def compare(old: Side, new: Side) -> Difference:

@@ -35,14 +35,21 @@ VERBS = {
     "audit": "Prove by rendering again that nothing points outside",
     "preflight": "Everything that would stop an install, before anything is changed",
     "install": "Preflight, push, render, audit, apply and wait; with a newer bundle, the upgrade",
+    "status": "What runs, what each pod is for, what is wrong and why, what was changed since",
+    "rollback": "Back to what the previous receipt describes",
+    "console": "The System Console's URL and password, and a way to it without the ingress",
+    "verify-install": "The checks of wandb verify, made from inside",
+    "uninstall": "Remove what the receipts list; data stays unless --purge",
     "load": "Load images of a bundle into a local Docker engine",
+    "inventory": "What the private registry holds already, for the next delta",
+    "diff": "What changed between two bundles or locks",
     "serve": "Serve a bundle as registry, chart repository and release channel",
     "config": "Schema, validation and explanation of configuration",
     "demo": "The whole loop on loopback, printing each command",
     "version": "Versions of airgap and of helm",
     "completion": "Shell completion script",
 }
-"""Each verb with its one line of help; the module of the same name in this package holds the command."""
+"""Each verb with its one line of help; the module of the same name (dashes as underscores) in this package holds it."""
 
 CONNECTED_SIDE = frozenset({"jsonschema", "docker", "oras"})
 """Packages that a bundle does not carry: with them airgap plans and mirrors, which a bundle by itself cannot."""
@@ -62,7 +69,7 @@ class _Verbs(click.Group):
         del ctx
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"airgap.cli.{cmd_name}")
+        module = importlib.import_module(f"airgap.cli.{cmd_name.replace('-', '_')}")
         command = module.command
         if not isinstance(command, click.Command):  # pragma: no cover - a programming error, not a user's
             raise TypeError(cmd_name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ import click
 
 from airgap import fetch as stage
 from airgap.bundle import interrupted
-from airgap.cli import options
+from airgap.cli import base, options
 from airgap.cli.connected import Planned, Upstream, look, plan_bundle, planned_from
 from airgap.cli.output import emit
 from airgap.cli.progress import human
+from airgap.errors import ConfigurationError
+from airgap.inventory import left_out
 from airgap.lock import Lock
 from airgap.tools import Helm
 
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
 Examples:
   airgap mirror wandb.tar                            # the manifest that ships with airgap
   airgap mirror wandb.tar -f corp.yaml --values user.yaml --platform linux/amd64
-  airgap mirror wandb.tar --lock airgap.lock         # exactly what was planned, byte for byte""",
+  airgap mirror wandb.tar --lock airgap.lock         # exactly what was planned, byte for byte
+  airgap mirror delta.tar --base inventory.json      # only what the registry inside does not hold yet""",
 )
 @click.argument("bundle", type=click.Path(dir_okay=False, path_type=Path))
 @options.manifest
@@ -40,6 +44,7 @@ Examples:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Carry exactly what this lock lists.",
 )
+@base.option
 @click.option("--include-foreign", is_flag=True, help="Carry layers that their publisher wants fetched from elsewhere.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, write nothing.")
 @options.jobs
@@ -53,6 +58,7 @@ def command(
     values_files: tuple[str, ...],
     platforms: tuple[str, ...],
     lock_file: Path | None,
+    base_file: Path | None,
     include_foreign: bool,
     dry_run: bool,
     jobs: int,
@@ -71,12 +77,14 @@ def command(
         if lock is not None:
             if lock_file is None:
                 progress.warn(f"{bundle} was begun before and is finished now; to begin anew delete {bundle}.partial")
+                _same_base(bundle, lock, base_file)
             planned = planned_from(upstream, lock, helm)
         else:
             looked = look(upstream, values_files, helm, flags.pop("kube_version"), progress)
             planned = plan_bundle(upstream, looked, helm, jobs=jobs, progress=progress)
             for warning in planned.warnings:
                 progress.warn(warning)
+        planned = replace(planned, lock=base.rebased(planned.lock, base_file))
         if dry_run:
             _dry(planned, bundle, output_format)
             return
@@ -94,8 +102,10 @@ def command(
             "fetched": result.fetched,
             "fetchedBytes": result.fetched_size,
             "held": result.held,
+            **_base_data(planned.lock),
         },
-        table=f"{result.path}: {human(result.size)}, {len(planned.lock.images)} images, {told}{held}; lock {result.digest}",
+        table=f"{result.path}: {human(result.size)}, {len(planned.lock.images)} images, {told}{held}; lock {result.digest}"
+        f"{_builds_on(planned.lock)}",
         names=[str(result.path)],
     )
 
@@ -106,10 +116,34 @@ def _dry(planned: Planned, bundle: Path, output_format: str) -> None:
     size = sum(blob.size for blob in blobs.values())
     emit(
         output_format,
-        data={"bundle": str(bundle), "digest": str(planned.lock.digest), "blobs": len(blobs), "bytes": size},
-        table=f"{bundle}: would hold {len(planned.lock.images)} images, {len(blobs)} blobs, {human(size)}",
+        data={"bundle": str(bundle), "digest": str(planned.lock.digest), "blobs": len(blobs), "bytes": size}
+        | _base_data(planned.lock),
+        table=f"{bundle}: would hold {len(planned.lock.images)} images, {len(blobs)} blobs, {human(size)}"
+        f"{_builds_on(planned.lock)}",
         names=[str(image.reference) for image in planned.lock.images],
     )
+
+
+def _same_base(bundle: Path, begun: Lock, base_file: Path | None) -> None:
+    """Refuse to finish on another base what was begun on one."""
+    if base_file and base.rebased(begun, base_file).digest != begun.digest:
+        raise ConfigurationError(
+            f"{bundle} was begun before, and not on {base_file}",
+            hint=f"leave --base out to finish it as it was begun, or delete {bundle}.partial to begin anew",
+        )
+
+
+def _base_data(lock: Lock) -> dict[str, Any]:
+    """Return what a delta builds on and what that saves; nothing for a bundle that holds everything."""
+    if lock.base is None:
+        return {}
+    gone = left_out(lock)
+    saved = {"blobs": len(gone), "bytes": sum(blob.size for blob in gone)}
+    return {"base": {"kind": lock.base.kind, "name": lock.base.name, "digest": str(lock.base.digest), **saved}}
+
+
+def _builds_on(lock: Lock) -> str:
+    return f"; builds on {base.told(lock)}" if lock.base else ""
 
 
 @contextmanager

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from airgap.cli import options
+from airgap.cli import base, options
 from airgap.cli.connected import Upstream, look, plan_bundle
 from airgap.cli.output import emit, table
 from airgap.cli.progress import human
 from airgap.errors import ConfigurationError, DiskError
+from airgap.inventory import left_out
 from airgap.ref import Reference
 from airgap.tools import Helm
 
@@ -34,13 +36,15 @@ Examples:
   airgap plan                                       # manifests/wandb.yaml, as it is
   airgap plan -f corp.yaml --values user.yaml
   airgap plan --why quay.io/prometheus/prometheus:v2.47.0
-  airgap plan -o name | sort                        # the list, for another tool""",
+  airgap plan -o name | sort                        # the list, for another tool
+  airgap plan --base inventory.json                 # what is left to carry to a registry that holds something already""",
 )
 @options.manifest
 @options.values
 @options.platforms
 @click.option("--lock", "lock_file", default=LOCK, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--why", metavar="REFERENCE", help="Print why this image is needed: chart, template, object, value path.")
+@base.option
 @click.option("--dry-run", is_flag=True, help="Write no lock.")
 @options.jobs
 @options.helm
@@ -53,6 +57,7 @@ def command(
     platforms: tuple[str, ...],
     lock_file: Path,
     why: str | None,
+    base_file: Path | None,
     dry_run: bool,
     jobs: int,
     output_format: str,
@@ -71,6 +76,7 @@ def command(
         planned = plan_bundle(upstream, looked, helm, jobs=jobs, progress=progress, offers=True)
     for warning in planned.warnings:
         progress.warn(warning)
+    planned = replace(planned, lock=base.rebased(planned.lock, base_file))
     if not dry_run:
         _write(planned.lock, lock_file)
     names = [str(image.reference) for image in planned.lock.images]
@@ -108,6 +114,7 @@ def _data(planned: Planned, looked: Looked) -> dict[str, Any]:
         "lock": json.loads(planned.lock.to_bytes()),
         "digest": str(planned.lock.digest),
         "bytes": sum(blob.size for blob in planned.lock.blobs().values()),
+        "leftOutBytes": sum(blob.size for blob in left_out(planned.lock)),
         "features": [
             {
                 "name": feature.name,
@@ -131,8 +138,16 @@ def _table(planned: Planned, looked: Looked, written: str) -> str:
     blobs = lock.blobs()
     total = sum(blob.size for blob in blobs.values())
     told = f"{len(lock.images)} images, {len(lock.artifacts)} artifacts, {len(blobs)} blobs, {human(total)}; lock {lock.digest}"
+    if lock.base:
+        parts.append(f"builds on {base.told(lock)}: {_saving(lock)}")
     parts.append(f"{told}{f' written to {written}' if written else ''}")
     return "\n\n".join(parts)
+
+
+def _saving(lock: Lock) -> str:
+    """Say what a delta carries, and what everything would be."""
+    carried, whole = (sum(blob.size for blob in blobs.values()) for blobs in (lock.blobs(), lock.needed()))
+    return f"{human(carried)} to carry instead of {human(whole)}, {100 * carried // max(1, whole)} %"
 
 
 def _row(image: LockedImage) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from airgap import serve as stage
-from airgap.bundle import BundleReader
-from airgap.cli import options
+from airgap.cli import base, options
+from airgap.cli import bundle as bundle_option
 from airgap.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ Examples:
   airgap serve --store /srv/registry --users users.txt      # a registry where a site has none
   helm pull oci://127.0.0.1:5000/charts/operator-wandb --plain-http""",
 )
-@click.argument("bundle", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@bundle_option.optional
 @click.option("--store", type=click.Path(file_okay=False, path_type=Path), help="Take pushes too, into this OCI layout.")
 @click.option("--address", default=DEFAULT_ADDRESS, show_default=True, metavar="HOST:PORT", help="Where to listen.")
 @click.option(
@@ -65,7 +65,9 @@ def command(bundle: Path | None, store: Path | None, address: str, **flags: Any)
         progress.debug(str(access))
 
     with ExitStack() as stack:
-        reader = stack.enter_context(BundleReader.open(bundle)) if bundle else None
+        reader = stack.enter_context(bundle_option.open_bundle(bundle)) if bundle else None
+        if reader and (warning := base.cannot(reader.lock)):
+            progress.warn(f"{warning}{' (unless --store has them)' if store else ''}")
         tls = (cert, key) if cert else None
         server = stage.Server(reader, store, address=_address(address), tls=tls, options=settings, access_log=log)
         server.serve_forever(lambda url: click.echo(f"serving on {url} (Ctrl-C ends it)", err=True))

@@ -1,0 +1,71 @@
+"""``airgap inventory``: what the receiving registry holds, for the next delta."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from airgap.cli import options
+from airgap.cli.base import lock_of
+from airgap.cli.bundle import BundlePath, with_volumes
+from airgap.cli.output import emit, table
+from airgap.errors import DiskError
+from airgap.push.inventory import take
+from airgap.registry import Registry
+
+if TYPE_CHECKING:
+    from airgap.inventory import RegistryInventory
+
+
+@click.command(
+    "inventory",
+    epilog="""\b
+Examples:
+  airgap inventory --registry reg.lan/wandb --output-file inventory.json
+  python3 wandb.tar inventory wandb.tar --registry ghe.lan/team      # a registry that lists no repositories
+  airgap mirror next.tar --base inventory.json                       # outside, with the file that was carried back""",
+)
+@click.argument("bundles", metavar="[BUNDLE|LOCK]...", nargs=-1, type=BundlePath())
+@with_volumes
+@options.registry
+@click.option(
+    "--output-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the inventory there, to be carried."
+)
+@options.jobs
+@options.output
+@options.common
+def command(bundles: tuple[Path, ...], output_file: Path | None, jobs: int, output_format: str, **flags: Any) -> None:
+    """Ask --registry which manifests and layers it holds under its prefix: by its catalog, or in the places of a BUNDLE.
+
+    The file holds digests, tags and repository names, nothing else; whoever can read it knows the registry's name.
+    """
+    progress = options.progress(flags)
+    target = options.target(flags, jobs=jobs)
+    registry = Registry(target.client, target.location.registry)
+    locks = [lock_of(path) for path in bundles]
+    found = take(registry, target.location, locks=locks, jobs=jobs, progress=progress)
+    if output_file:
+        _write(found, output_file)
+    emit(output_format, data=found.to_json(), table=_table(found, output_file), names=sorted(found.repositories))
+
+
+def _write(found: RegistryInventory, path: Path) -> None:
+    """Write the inventory under its name only when it is whole; raises DiskError."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(found.to_bytes())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DiskError(f"{path} cannot be written: {error.strerror}", hint="choose another --output-file") from error
+
+
+def _table(found: RegistryInventory, written: Path | None) -> str:
+    rows = [
+        (name, str(len(it.tags)), str(len(it.manifests)), str(len(it.blobs))) for name, it in sorted(found.repositories.items())
+    ]
+    told = f"{found.location}: {len(rows)} repositories, {len(found.digests)} digests"
+    where = f"; written to {written}" if written else "; --output-file keeps it for mirror --base"
+    return "\n\n".join([*([table(("REPOSITORY", "TAGS", "MANIFESTS", "BLOBS"), rows)] if rows else []), told + where])
