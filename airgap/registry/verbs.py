@@ -71,7 +71,7 @@ class Registry:
     """See the module. ``push``: whether it will be pushed to, so that one token serves looking and pushing (cases.md P12).
 
     ``upload_hosts``: other hosts to which this registry may send an upload (cases.md P5). ``sessions``: where uploads under way
-    are noted, so that another run can go on with them.
+    are noted, so that another run can go on with them. ``ways``: what is known of how it lets itself be filled.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Registry:
         push: bool = False,
         upload_hosts: Container[str] = (),
         sessions: Sessions | None = None,
+        ways: Ways | None = None,
     ) -> None:
         self._actions = "pull,push" if push else "pull"
         self.client = client
@@ -89,7 +90,7 @@ class Registry:
         self._base = client.base_url(host)
         self._upload_hosts = upload_hosts
         self._sessions = sessions or Sessions()
-        self._ways = Ways()
+        self._ways = ways or Ways()
         self._ranges = True
         self._written: set[tuple[str, str]] = set()
         self._lock = threading.Lock()

@@ -22,6 +22,7 @@ from airgap.transport.response import CHUNK, Response
 from airgap.transport.retry import RetryPolicy
 from airgap.transport.tls import HostSettings
 from airgap.transport.url import number, origin
+from airgap.transport.wire import Timeouts
 
 __all__ = [
     "CHUNK",
@@ -35,6 +36,7 @@ __all__ = [
     "Response",
     "RetryPolicy",
     "Tally",
+    "Timeouts",
     "Window",
     "number",
     "origin",

@@ -38,7 +38,7 @@ from airgap.transport.retry import IDEMPOTENT, RETRIED, Backoff, RetryPolicy, re
 from airgap.transport.stall import Watch
 from airgap.transport.tls import HostSettings, Trust
 from airgap.transport.url import canonical, checked, host_of, origin, reached_at, refuse_redirect
-from airgap.transport.wire import READ_TIMEOUT, Wire
+from airgap.transport.wire import Timeouts, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -73,9 +73,9 @@ class _Call:
     follow: bool = True
 
     @property
-    def read_timeout(self) -> float:
-        """Seconds to wait for an answer: longer when the server has much to finish."""
-        return READ_TIMEOUT + (self.settle + (len(self.body) if self.body is not None else 0)) / FINISH_RATE
+    def digestion(self) -> float:
+        """Seconds that the server may need to finish what it got, before it answers."""
+        return (self.settle + (len(self.body) if self.body is not None else 0)) / FINISH_RATE
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ class Client:
         trust: Trust | None = None,
         backoff: Backoff | None = None,
         watch: Watch | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
         self._hosts = {reached_at(host): settings for host, settings in (hosts or {}).items()}
         for host in sorted(host for host, settings in self._hosts.items() if settings.insecure_skip_tls_verify):
@@ -121,6 +122,7 @@ class Client:
         self._trust = trust or Trust(environ or {})
         self._backoff = backoff or Backoff()
         self._watch = watch or Watch()
+        self._timeouts = timeouts or Timeouts()
         self._agent = user_agent
         self._rate = rate
         self.tally = Tally()
@@ -289,7 +291,7 @@ class Client:
     def _send(self, call: _Call, url: str, authorization: str) -> Response:
         """Send one request on one connection."""
         host = host_of(url)
-        place = Place(call.method, url, self._proxies.for_url(url))
+        place = Place(call.method, url, self._proxies.for_url(url), self._timeouts)
         headers = {"User-Agent": self._agent, "Accept-Encoding": "identity", "Accept": "*/*", **call.headers}
         if origin(url) != origin(call.url):
             headers = {name: value for name, value in headers.items() if name.lower() not in _SENSITIVE}
@@ -302,7 +304,7 @@ class Client:
         start = time.monotonic()
         try:
             answer = self._wire(host, call.home).exchange(
-                call.method, url, headers, body, proxy=place.proxy, read_timeout=call.read_timeout
+                call.method, url, headers, body, proxy=place.proxy, read_timeout=self._timeouts.read + call.digestion
             )
         except WIRE_ERRORS as error:
             raise explain(error, place) from None
@@ -331,7 +333,7 @@ class Client:
         context = self._trust.context((host, own), self._hosts.get(own, HostSettings()))
         with self._lock:
             if id(context) not in self._wires:
-                self._wires[id(context)] = Wire(context, self._connections)
+                self._wires[id(context)] = Wire(context, self._connections, self._timeouts.connect)
             return self._wires[id(context)]
 
     def _fetch_token(

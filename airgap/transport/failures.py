@@ -21,7 +21,7 @@ from airgap.errors import AirgapError, NetworkError, NotFoundError, RegistryErro
 from airgap.transport.certificate import look
 from airgap.transport.quota import parse_quota
 from airgap.transport.redact import redact_url
-from airgap.transport.wire import CONNECT_TIMEOUT, READ_TIMEOUT
+from airgap.transport.wire import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,11 +56,12 @@ class Failure(Exception):  # noqa: N818  # not an error of the tree: it carries 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a request went, for messages: method, URL (redacted when shown), proxy (likewise)."""
+    """Where a request went, for messages: method, URL (redacted when shown), proxy (likewise), how long was waited."""
 
     method: str
     url: str = field(repr=False)
     proxy: str = field(default="", repr=False)
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
     @property
     def host(self) -> str:
@@ -167,14 +168,14 @@ def _proxy(chain: list[BaseException], place: Place) -> Failure | None:
         )
         return Failure(error, reached=False, retried=not answer.startswith("4"))
     error = NetworkError(
-        f"the proxy {redact_url(place.proxy)} (for {place.host}) cannot be reached: {_reason(chain)}",
+        f"the proxy {redact_url(place.proxy)} (for {place.host}) cannot be reached: {_reason(chain, place)}",
         hint="check HTTPS_PROXY and HTTP_PROXY; NO_PROXY names hosts that are reached without",
     )
     return Failure(error, reached=False)
 
 
 def _network(chain: list[BaseException], place: Place) -> Failure:
-    reason = _reason(chain)
+    reason = _reason(chain, place)
     if _unconnected(chain):
         hint = "check the name, the port and the route; behind a proxy, set HTTPS_PROXY"
         return Failure(NetworkError(f"{place.host} cannot be reached{place.via}: {reason}", hint=hint), reached=False)
@@ -187,9 +188,9 @@ def _unconnected(chain: list[BaseException]) -> bool:
 
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "its name does not resolve"),
-    (wire.ConnectTimeoutError, f"no answer within {CONNECT_TIMEOUT:.0f} seconds"),
+    (wire.ConnectTimeoutError, "no answer within {0.connect:g} seconds"),
     (ConnectionRefusedError, "the connection is refused, nothing listens there"),
-    (wire.ReadTimeoutError, f"nothing came for {READ_TIMEOUT:.0f} seconds"),
+    (wire.ReadTimeoutError, "nothing came for {0.read:g} seconds"),
     (TimeoutError, "nothing moved for too long"),
     (wire.IncompleteRead, "the answer was cut short"),
     (BrokenPipeError, "the connection was closed while sending"),
@@ -200,10 +201,10 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
 """What each exception means, most telling first. (NewConnectionError calls itself a time-out, but only wraps the reason.)"""
 
 
-def _reason(chain: list[BaseException]) -> str:
+def _reason(chain: list[BaseException], place: Place) -> str:
     for kind, words in _REASONS:
         if any(isinstance(one, kind) and not isinstance(one, wire.NewConnectionError) for one in chain):
-            return words
+            return words.format(place.timeouts)
     numbered = next((one for one in chain if isinstance(one, OSError) and one.strerror), None)
     return (numbered.strerror if numbered else None) or type(chain[0]).__name__
 

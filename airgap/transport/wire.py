@@ -7,6 +7,7 @@ and returns raw bytes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -30,6 +31,14 @@ SEND_TIMEOUT = 60.0
 """Seconds in which one block must be taken: with SEND_BLOCK a floor of 4 KiB/s."""
 SEND_BLOCK = 256 * 1024
 """Bytes read from a body and sent at once; urllib3's 16 KiB cost a third of the speed on loopback (ours)."""
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds without anything: until a connection stands, and then until the next byte of an answer."""
+
+    connect: float = CONNECT_TIMEOUT
+    read: float = READ_TIMEOUT
 
 
 class _Sending:
@@ -66,8 +75,9 @@ class _TLSPool(HTTPSConnectionPool):
 class Wire(HTTPAdapter):
     """Sends requests over pooled connections whose TLS is ``context``; at most ``connections`` are kept per host."""
 
-    def __init__(self, context: ssl.SSLContext, connections: int) -> None:
+    def __init__(self, context: ssl.SSLContext, connections: int, connect_timeout: float = CONNECT_TIMEOUT) -> None:
         self._context = context
+        self._connect_timeout = connect_timeout
         super().__init__(pool_connections=connections, pool_maxsize=connections, max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
@@ -106,7 +116,7 @@ class Wire(HTTPAdapter):
         elif method in {"POST", "PUT", "PATCH"}:
             prepared.headers["Content-Length"] = "0"
         proxies = {urlsplit(url).scheme: proxy} if proxy else None
-        return self.send(prepared, stream=True, timeout=(CONNECT_TIMEOUT, read_timeout), proxies=proxies)
+        return self.send(prepared, stream=True, timeout=(self._connect_timeout, read_timeout), proxies=proxies)
 
 
 def _use_our_pools(manager: Any) -> None:
