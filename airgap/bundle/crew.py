@@ -35,8 +35,9 @@ class StoppedError(Exception):
 class Crew:
     """``jobs`` threads for one stage (the one budget of parallelism)."""
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, grace: float = GRACE) -> None:
         self.jobs = max(1, jobs)
+        self._grace = grace
         self._stopping = threading.Event()
         self._failures: list[BaseException] = []
 
@@ -69,10 +70,10 @@ class Crew:
                 work(item)  # type: ignore[arg-type]  # self is the end mark, nothing else
 
     def _rest(self, threads: list[threading.Thread]) -> None:
-        """Wait until the threads have ended: for ever if all is well, for GRACE seconds once they were told to stop."""
+        """Wait until the threads have ended: for ever if all is well, for the grace once they were told to stop."""
         if any(thread.is_alive() for thread in threads):
             self._stopping.set()
-        limit = time.monotonic() + GRACE
+        limit = time.monotonic() + self._grace
         for thread in threads:
             if thread.ident is not None:
                 thread.join(max(0.0, limit - time.monotonic()))

@@ -12,6 +12,7 @@ sends nothing twice. Referrers go last and cannot fail an image.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airgap.bundle import BundleReader
+    from airgap.oci import Digest
     from airgap.plan import Wanted
     from airgap.ref import Location
     from airgap.registry import Registry
@@ -38,6 +40,9 @@ __all__ = ["JOBS", "Landed", "PushResult", "push"]
 
 JOBS = 6
 """Transfers at a time by default; the same as for ``fetch``."""
+
+GRACE = 10.0
+"""Seconds for the pieces under way to end when the push is stopped: registries keep a piece that ended (``registry.ways``)."""
 
 
 def push(
@@ -56,7 +61,8 @@ def push(
     once), RegistryError (a tag that may not move), NetworkError, BundleError (the medium is damaged), IntegrityError (the
     registry has lost what a delta builds on).
     """
-    progress, crew = progress or Progress(), Crew(jobs)
+    progress, crew = progress or Progress(), Crew(jobs, grace=GRACE)
+    begun, retried = time.monotonic(), registry.client.tally.retried
     refuse_foreign(bundle.lock, include_foreign=include_foreign)
     want = wanted(bundle.lock, location)
     found = survey(registry, want, crew, progress)
@@ -72,6 +78,7 @@ def push(
         landed=landed,
         skipped=total - len(todo.blobs) - len(todo.manifests),
         warnings=_hidden(found),
+        digests=_digests(want),
         dry_run=dry_run,
     )
     if dry_run:
@@ -84,7 +91,10 @@ def push(
         result,
         sent=sender.sent,
         sent_size=sender.sent_size,
+        kept_size=sender.kept_size,
         mounted=sender.mounted,
+        retried=registry.client.tally.retried - retried,
+        seconds=time.monotonic() - begun,
         warnings=(*result.warnings, *warnings),
     )
 
@@ -102,6 +112,14 @@ def _after(inventory: Inventory, done: Plan) -> Inventory:
     added = {(copy.repository, copy.descriptor.digest) for copy in (*done.blobs, *done.manifests)}
     tags = {(tag.repository, tag.tag): tag.descriptor.digest for tag in done.tags}
     return Inventory(inventory.blobs | added, {**inventory.tags, **tags})
+
+
+def _digests(want: Sequence[Wanted]) -> dict[str, tuple[Digest, ...]]:
+    """Return every digest that a repository holds after a push, sorted."""
+    found: dict[str, set[Digest]] = {}
+    for item in want:
+        found.setdefault(item.repository, set()).update(it.digest for it in (*item.tree.manifests, *item.tree.blobs))
+    return {repository: tuple(sorted(digests)) for repository, digests in sorted(found.items())}
 
 
 def _landed(want: Sequence[Wanted], inventory: Inventory, location: Location, *, dry_run: bool) -> tuple[Landed, ...]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airgap.oci import Digest
     from airgap.plan import Plan
     from airgap.ref import Location, Reference
@@ -29,7 +31,11 @@ class Landed:
 
 @dataclass(frozen=True)
 class PushResult:
-    """Counts are of blobs and manifests per repository; sizes in bytes. ``plan`` is what was (or, dry, would be) done."""
+    """Counts are of blobs and manifests per repository; sizes in bytes. ``plan`` is what was (or, dry, would be) done.
+
+    ``kept_size``: bytes of uploads that an earlier run had begun and the registry kept; ``retried``: requests and uploads that
+    were repeated; ``digests``: all that is in each repository now.
+    """
 
     bundle: Digest
     location: Location
@@ -37,10 +43,26 @@ class PushResult:
     landed: tuple[Landed, ...] = field(repr=False)
     sent: int = 0
     sent_size: int = 0
+    kept_size: int = 0
     mounted: int = 0
     skipped: int = 0
+    retried: int = 0
+    seconds: float = 0.0
     warnings: tuple[str, ...] = ()
+    digests: Mapping[str, tuple[Digest, ...]] = field(default_factory=dict, repr=False)
     dry_run: bool = False
+
+    def counts(self) -> dict[str, int | float]:
+        """Return what was done, in numbers."""
+        return {
+            "sent": self.sent,
+            "sentBytes": self.sent_size,
+            "keptBytes": self.kept_size,
+            "mounted": self.mounted,
+            "skipped": self.skipped,
+            "retried": self.retried,
+            "seconds": round(self.seconds, 3),
+        }
 
     @property
     def tags(self) -> tuple[Reference, ...]:
@@ -58,5 +80,7 @@ class PushResult:
                 {"what": item.what, "reference": str(item.reference), "digest": str(item.digest), "note": item.note}
                 for item in self.landed
             ],
+            "repositories": {name: [str(digest) for digest in digests] for name, digests in self.digests.items()},
+            "counts": self.counts(),
             "warnings": list(self.warnings),
         }

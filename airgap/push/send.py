@@ -14,6 +14,7 @@ from airgap.errors import BundleError, IntegrityError, NotFoundError, RegistryEr
 from airgap.layout import verified
 from airgap.oci import Manifest
 from airgap.push.base import Relay
+from airgap.push.meter import Meter, MeteredWindow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +49,7 @@ class Sender:
         self._bundle, self._registry, self._crew, self._progress = bundle, registry, crew, progress
         self._elsewhere = elsewhere or {}
         self._counting = threading.Lock()
-        self.sent = self.sent_size = self.mounted = 0
+        self.sent = self.sent_size = self.mounted = self.kept_size = 0
         self.refused_tags: list[RegistryError] = []
 
     def send(self, plan: Plan, tags_there: dict[tuple[str, str], Digest]) -> None:
@@ -76,23 +77,30 @@ class Sender:
         for copy in copies:
             self._crew.check()
             how = self._upload(copy.repository, copy.descriptor, copy.mount_from)
-            self._count(how, copy.descriptor.size)
-            if how == "mounted":
-                self._progress.advance(copy.descriptor.size)
             self._progress.done(f"{copy.repository} {copy.descriptor.digest.short}", how)
 
     def _upload(self, repository: str, descriptor: Descriptor, mount_from: Sequence[str] = ()) -> str:
+        """Bring one blob into one repository, and count it."""
+        meter = Meter(self._crew, self._progress)
+
+        def open_window(offset: int) -> Window:
+            meter.at(offset)
+            return MeteredWindow(self._window(descriptor, offset), meter)
+
         try:
-            return self._registry.upload(repository, descriptor, lambda offset: self._window(descriptor, offset), mount_from)
+            how = self._registry.upload(repository, descriptor, open_window, mount_from)
         except (RegistryError, IntegrityError) as error:
             self._blame_bundle(descriptor, error)
             raise
+        meter.moved(descriptor.size - meter.position)
+        self._count(how, descriptor.size - meter.kept, meter.kept)
+        return how
 
     def _window(self, descriptor: Descriptor, offset: int) -> Window:
         """Return the blob from the bundle, or, where a delta leaves it out, from where the registry holds it."""
         if descriptor.digest in self._elsewhere:
             return Relay(self._registry, self._elsewhere[descriptor.digest], descriptor, offset)
-        return self._bundle.window(descriptor, offset, self._on_read)
+        return self._bundle.window(descriptor, offset)
 
     def _blame_bundle(self, descriptor: Descriptor, error: Exception) -> None:
         """Say so if a blob that the registry refused is damaged on the medium."""
@@ -140,19 +148,16 @@ class Sender:
         """Send the blobs that the registry really lacks (F13, P16)."""
         for blob in manifest.blobs:
             if not self._registry.has_blob(repository, blob.digest):
-                self._count(self._upload(repository, blob), blob.size)
+                self._upload(repository, blob)
 
-    def _on_read(self, size: int) -> None:
-        self._crew.check()
-        self._progress.advance(size)
-
-    def _count(self, how: str, size: int) -> None:
+    def _count(self, how: str, size: int, kept: int = 0) -> None:
         with self._counting:
             if how == "mounted":
                 self.mounted += 1
             else:
                 self.sent += 1
                 self.sent_size += size
+                self.kept_size += kept
 
     def _note(self, error: RegistryError) -> None:
         with self._counting:

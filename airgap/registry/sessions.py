@@ -90,6 +90,11 @@ class SavedSessions(Sessions):
             if self._open.pop(key, None):
                 self._write({"key": key})
 
+    def clear(self) -> None:
+        """Forget all uploads: everything is there."""
+        with self._lock:
+            self._open.clear()
+
     def close(self) -> None:
         """Let go of the file, and delete it when no upload is under way."""
         with self._lock:
