@@ -11,6 +11,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
+from airgap.bundle.arrange import arrange
 from airgap.bundle.crew import Crew
 from airgap.bundle.label import Label, divide, tail, tail_size, zip_for
 from airgap.bundle.medium import CHUNK
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from airgap.bundle.label import Identity, Slice
     from airgap.bundle.medium import Medium
     from airgap.bundle.target import Target
+    from airgap.lock import Lock
     from airgap.progress import Progress
 
 
@@ -280,3 +282,18 @@ def _on_disk(path: Path) -> int:
         return path.stat().st_blocks * 512
     except FileNotFoundError:
         return 0
+
+
+def split_beside(path: Path, lock: Lock) -> int | None:
+    """Return the bytes of the volumes of this lock's bundle that lie at ``path``; None if there are none."""
+    arrangement = arrange(lock)
+    bundle = Digest.of(arrangement.raw)
+    labels = [seen.label for seen in look(path) if seen.label]
+    return next((it.identity.capacity + tail_size(arrangement) for it in labels if it.identity.bundle == bundle), None)
+
+
+def reaching_into(path: Path, lock: Lock, split: int, volume: int) -> frozenset[Digest]:
+    """Return the blobs of which some or all lies in one volume; raises ConfigurationError as ``target_for`` does."""
+    arrangement = arrange(lock)
+    target = target_for(path, arrangement, split, volume)
+    return frozenset(digest for digest, member in arrangement.blobs.items() if target.wants(member))

@@ -63,10 +63,14 @@ def _unreadable(label: Label, path: Path, error: OSError) -> DiskError:
 
 
 def _unlabelled(seen: Seen) -> str:
-    base, number = split_name(seen.path)
-    counts = {other.label.identity.count for other in look(base) if other.label}
-    called = f"volume {number} of {counts.pop()}" if len(counts) == 1 else f"volume {number}"
-    return f"{called} is damaged: the file is cut short, or its end is damaged; bring it again"
+    of = f" of {count}" if (count := _count_beside(seen)) else ""
+    return f"volume {seen.number}{of} is damaged: the file is cut short, or its end is damaged; bring it again"
+
+
+def _count_beside(seen: Seen) -> int | None:
+    """Return how many volumes the neighbours of an unreadable one say there are, if they agree."""
+    counts = {other.label.identity.count for other in look(split_name(seen.path)[0]) if other.label}
+    return counts.pop() if len(counts) == 1 else None
 
 
 def _compare(path: Path, label: Label, progress: Progress, still: Callable[[], None]) -> Iterator[Fault]:
@@ -94,7 +98,8 @@ def _verify_one(seen: Seen, progress: Progress) -> Verification:
     progress.begin("verify", 1, seen.size)
     faults = examine(seen, progress)
     progress.end()
-    return Verification(faults, 0, seen.size, volume=seen.label, bring=_numbers(faults, [seen]))
+    count = seen.label.identity.count if seen.label else _count_beside(seen) or 0
+    return Verification(faults, 0, seen.size, count=count, bring=_numbers(faults, [seen]), volume=seen.label)
 
 
 def _verify_set(volumes: VolumeSet, folders: Sequence[Path], jobs: int, progress: Progress) -> Verification:

@@ -72,6 +72,11 @@ class VolumeSet:
     found: dict[int, Seen]
     problems: tuple[Problem, ...]
 
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The labels of the volumes that were found, in order."""
+        return tuple(seen.label for _, seen in sorted(self.found.items()) if seen.label)
+
     def whole(self) -> VolumeSet:
         """Return this set if all volumes are there; raises BundleError that names each one that is not."""
         if self.problems:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from airgap import audit as stage
+from airgap.cli import bundle as bundle_option
 from airgap.cli import inside, options
 from airgap.cli.output import emit
 from airgap.cli.render import layout, rewritten
@@ -15,6 +15,8 @@ from airgap.errors import ConfigurationError, NotClosedError
 from airgap.registry import Registry
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airgap.audit import Verdict
     from airgap.cli.inside import Site
     from airgap.cli.options import Target
@@ -29,7 +31,7 @@ Examples:
   airgap audit wandb.tar --registry reg.lan/wandb --values cr.yaml --as-written      # somebody else's custom resource
   airgap audit site --registry reg.lan/wandb --allow smtp.relay.example -o json""",
 )
-@click.argument("bundle", metavar="BUNDLE|DIR", type=click.Path(exists=True, path_type=Path))
+@bundle_option.or_folder
 @options.registry
 @options.values
 @layout

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from airgap.bundle import BundleReader
 from airgap.bundle.extract import extract
 from airgap.chart import Chart
+from airgap.cli.bundle import open_bundle
 from airgap.errors import BundleError, ConfigurationError
 from airgap.installer import running_from
 from airgap.layout import check
@@ -52,7 +53,7 @@ def site(path: Path, helm: Path | None) -> Iterator[Site]:
     if path.is_dir():
         yield _from_folder(path / CARRIED, helm)
         return
-    with BundleReader.open(path) as bundle:
+    with open_bundle(path) as bundle:
         lock = bundle.lock
         found = _helm(helm, bundle)
         contents = {"airgap.lock": lock.to_bytes()}
@@ -79,7 +80,7 @@ def _from_folder(folder: Path, helm: Path | None) -> Site:
         if name not in contents:
             raise ConfigurationError(f"{folder / name} is missing", hint="run airgap render again")
         check(contents[name], artifact.content, str(folder / name))
-    return _site(lock, contents, _helm_for_folder(helm), str(folder))
+    return _site(lock, contents, helm_at_hand(helm), str(folder))
 
 
 def _site(lock: Lock, contents: Mapping[str, bytes], helm: Helm, where: str) -> Site:
@@ -97,8 +98,8 @@ def _chart(lock: Lock, name: str, contents: Mapping[str, bytes], where: str) -> 
     return Chart.from_bytes(contents[file_name(artifact)], f"{where}: {file_name(artifact)}")
 
 
-def _helm_for_folder(explicit: Path | None) -> Helm:
-    """Return the helm for a rendered folder: a bundle that runs itself brings one (``python3 wandb.tar audit DIR``)."""
+def helm_at_hand(explicit: Path | None) -> Helm:
+    """Return the helm where no bundle is named: a bundle that runs itself brings one (``python3 wandb.tar audit DIR``)."""
     running = running_from()
     if running is None:
         return Helm.find(explicit)

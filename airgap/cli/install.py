@@ -11,7 +11,7 @@ import click
 
 from airgap import __version__, apply, audit, preflight, push
 from airgap.apply import ALL, OPERATOR, SERVER
-from airgap.bundle import BundleReader
+from airgap.cli import bundle as bundle_option
 from airgap.cli import installing, options
 from airgap.cli.audit import allowance
 from airgap.cli.output import emit, table
@@ -41,7 +41,7 @@ Examples:
   airgap install newer.tar --registry reg.lan/wandb --values user.yaml --dry-run      # what the upgrade would change
   airgap install newer.tar --registry reg.lan/wandb --values user.yaml --only operator""",
 )
-@click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@bundle_option.argument
 @options.registry
 @options.values
 @layout
@@ -161,7 +161,7 @@ def _preflight(run: _Run, ready: Prepared) -> None:
 def _push(run: _Run, ready: Prepared, bundle: Path) -> None:
     """Push what is missing, then pull an image back through the name that nodes use."""
     run.stage("push", str(ready.target.location))
-    with BundleReader.open(bundle) as reader:
+    with bundle_option.open_bundle(bundle) as reader:
         registry = Registry(ready.target.client, ready.target.location.registry, push=True)
         location = ready.target.location
         run.pushed = push.push(

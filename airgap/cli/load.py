@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from airgap import load as stage
-from airgap.bundle import BundleReader
+from airgap.cli import bundle as bundle_option
 from airgap.cli import options
 from airgap.cli.output import emit, table
 from airgap.ref import Reference
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command(
@@ -22,7 +24,7 @@ Examples:
   airgap load wandb.tar --image docker.io/wandb/local:0.79.1
   DOCKER_HOST=unix:///run/user/1000/docker.sock airgap load wandb.tar""",
 )
-@click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@bundle_option.argument
 @click.option("--image", "images", multiple=True, metavar="REFERENCE", help="Only this image; repeatable.")
 @options.output
 @options.common
@@ -33,7 +35,7 @@ def command(*, bundle: Path, images: tuple[str, ...], output_format: str, **flag
     """
     progress = options.progress(flags)
     wanted = tuple(Reference.parse(text) for text in images)
-    with BundleReader.open(bundle) as reader:
+    with bundle_option.open_bundle(bundle) as reader:
         loaded = stage.load(reader, only=wanted, environ=os.environ, progress=progress)
     rows = [(item.name, item.image_id[:19], item.note) for item in loaded]
     emit(

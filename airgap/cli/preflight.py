@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from airgap import preflight as stage
+from airgap.cli import bundle as bundle_option
 from airgap.cli import installing, options
 from airgap.cli.output import emit, table
 from airgap.cli.render import layout
 from airgap.errors import ClusterError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airgap.cli.installing import Prepared
     from airgap.preflight import Report
     from airgap.progress import Progress
@@ -27,7 +29,7 @@ Examples:
   python3 wandb.tar preflight wandb.tar --registry reg.lan/wandb --values user.yaml --context site -o json
   airgap preflight wandb.tar --registry push.lan/wandb --pull-registry reg.lan/wandb --values user.yaml""",
 )
-@click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@bundle_option.argument
 @options.registry
 @options.values
 @layout

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from airgap import push as stage
-from airgap.bundle import BundleReader
+from airgap.cli import bundle as bundle_option
 from airgap.cli import options
 from airgap.cli.output import emit, table
 from airgap.cli.progress import human
@@ -27,7 +27,7 @@ Examples:
   python3 wandb.tar push wandb.tar --registry harbor.lan/wandb --ca-file ca.pem --dry-run
   cat password | airgap push wandb.tar --registry reg.lan --username robot --password-stdin""",
 )
-@click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@bundle_option.argument
 @options.registry
 @options.jobs
 @click.option("--dry-run", is_flag=True, help="Ask the registry what is missing, list it, send nothing.")
@@ -50,7 +50,7 @@ def command(
     """Push BUNDLE to --registry, with children before parents and tags last; what is there already is not sent again."""
     progress = options.progress(flags)
     target = options.target(flags, jobs=jobs)
-    with BundleReader.open(bundle) as reader:
+    with bundle_option.open_bundle(bundle) as reader:
         registry = Registry(target.client, target.location.registry, push=True, upload_hosts=upload_hosts)
         result = stage.push(
             reader,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from airgap.cli import bundle as bundle_option
 from airgap.cli import inside, options
 from airgap.cli.output import emit, table
 from airgap.relocate import Options, relocate
@@ -54,7 +55,7 @@ Examples:
   cat password | airgap render wandb.tar --registry reg.lan/wandb --values user.yaml --dir site \\
       --username robot --password-stdin --ca-file ca.pem""",
 )
-@click.argument("bundle", type=click.Path(exists=True, path_type=Path))
+@bundle_option.or_folder
 @options.registry
 @options.values
 @layout
