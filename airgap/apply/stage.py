@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from airgap.apply.steps import Object
     from airgap.apply.wait import Watch
-    from airgap.audit.verdict import Proved  # an annotation only: stages are strangers at run time
     from airgap.chart import Chart
     from airgap.intent import Intent
     from airgap.kube import Kubectl
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from airgap.receipt import Receipt
     from airgap.releases import HelmReleases
     from airgap.standing import Standing
+    from airgap.verdict import Proved  # an annotation only: stages are strangers at run time
 
 ALL = "all"
 CREATED, CHANGED, SAME = "created", "changed", "already right"
@@ -157,7 +157,7 @@ class _Run:
         latest, current = self.standing.latest, self.standing.current
         if latest is not None and latest.identity == self.receipt.identity:
             stages = (*latest.stages, *self.receipt.stages)
-            self.receipt = replace(latest, objects=()).after(*stages)
+            self.receipt = latest.after(*stages)
             if not latest.is_done:
                 self.receipt = replace(self.receipt, state=RUNNING, reason="")
                 self._put()

@@ -3,7 +3,7 @@
 from airgap.audit.files import Applied, read_directory
 from airgap.audit.judge import Allowance
 from airgap.audit.stage import AuditOptions, audit
-from airgap.audit.verdict import ALLOWED, INERT, OPEN, Finding, Proved, Verdict
+from airgap.verdict import ALLOWED, INERT, OPEN, Finding, Proved, Verdict
 
 __all__ = [
     "ALLOWED",

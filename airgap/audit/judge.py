@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airgap.audit.knowledge import COMMENT_REASON, CRD_REASON, RULES, TEST_FIX, TEST_REASON, UNKNOWN_FIX, Rule
-from airgap.audit.verdict import ALLOWED, CONTAINER, INERT, OPEN, URL, VALUE, Finding
 from airgap.errors import ConfigurationError
 from airgap.scan import is_inside
 from airgap.values import Json, format_path, get, leaves, parse_path
+from airgap.verdict import ALLOWED, CONTAINER, INERT, OPEN, URL, VALUE, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from airgap.audit.verdict import INERT, OPEN
+from airgap.verdict import INERT, OPEN
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from airgap.audit.judge import Allowance, Bench, Subject, configured_hosts
 from airgap.audit.stage import AIRGAPPED, CHANNEL_URL
-from airgap.audit.verdict import ALLOWED, CHART, CONTAINER, IMAGE, INERT, OPEN, SETTING, UNREAD, Finding, Verdict
 from airgap.errors import AirgapError, ClusterError
 from airgap.kube import UnreachableError
 from airgap.lock import Lock
@@ -28,6 +27,7 @@ from airgap.pulled import KNOWN, MIRRORED, PENDING, Known, Pulled, of_events, pu
 from airgap.scan import Document, scan, scan_values
 from airgap.trouble.words import items, text
 from airgap.values import get, parse_path
+from airgap.verdict import ALLOWED, CHART, CONTAINER, IMAGE, INERT, OPEN, SETTING, UNREAD, Finding, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

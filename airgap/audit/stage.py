@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 
 from airgap.audit.judge import Allowance, Bench, Subject, configured_hosts, host_only, true_variables
 from airgap.audit.knowledge import DELIVERY_FIX
-from airgap.audit.verdict import ALLOWED, CHART, OPEN, SETTING, UNREAD, URL, Finding, Verdict, prove
 from airgap.errors import ConfigurationError
 from airgap.plan import CHARTS, chart_tag
 from airgap.pods import without_pull_secret
@@ -32,6 +31,7 @@ from airgap.ref import Reference
 from airgap.scan import Document, Hit, parse_rendering, scan
 from airgap.tools import KUBE_VERSION
 from airgap.values import format_path, get, leaves
+from airgap.verdict import ALLOWED, CHART, OPEN, SETTING, UNREAD, URL, Finding, Verdict, prove
 from airgap.wandb import KIND, LocalChart, OciChart, effective
 
 if TYPE_CHECKING:

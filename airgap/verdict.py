@@ -1,7 +1,7 @@
 """Verdict: what an audit found, and the proof that only an audit can make.
 
 Invariants: every finding has a verdict and a reason; an open one also says what to do. A verdict is closed only if nothing is
-open, and what could not be read is open. ``Proved`` cannot be built outside this package, so whatever takes one applies
+open, and what could not be read is open. ``Proved`` is made by ``airgap.audit`` alone, so whatever takes one applies
 nothing unproved (style.md).
 """
 
