@@ -76,7 +76,6 @@ class Difference:
             "charts": self.charts,
             "artifacts": self.others,
             "values": self.values,
-            "crds": self.crds,
         }
         listed = {kind: [it.to_json() for it in found] for kind, found in kinds.items()}
         crds = None if self.crds is None else [it.to_json() for it in self.crds]

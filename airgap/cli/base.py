@@ -37,14 +37,16 @@ def lock_of(path: Path) -> Lock:
         return reader.lock
 
 
-def base_of(path: Path) -> Base:
-    """Return what can be built on: an inventory, a lock, or the lock of a bundle; raises as ``lock_of``."""
+def base_of(path: Path | None) -> Base | None:
+    """Return what --base names: an inventory, a lock, or the lock of a bundle; None without it. Raises as ``lock_of``."""
+    if path is None:
+        return None
     return read_base(path.read_bytes(), str(path)) if is_json(path) else Base.of_lock(lock_of(path))
 
 
-def rebased(lock: Lock, base_file: Path | None) -> Lock:
+def rebased(lock: Lock, base: Base | None) -> Lock:
     """Return the delta of ``lock`` on --base, or ``lock`` as it is."""
-    return delta(lock, base_of(base_file)) if base_file else lock
+    return delta(lock, base) if base else lock
 
 
 def told(lock: Lock) -> str:

@@ -1,4 +1,4 @@
-"""``airgap mirror``: everything into one file."""
+"""``airgap mirror``: everything into one file, or into volumes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from airgap import fetch as stage
 from airgap.bundle import interrupted
-from airgap.cli import base, options
+from airgap.cli import base, options, splitting
 from airgap.cli.connected import Planned, Upstream, look, plan_bundle, planned_from
 from airgap.cli.output import emit
 from airgap.cli.progress import human
@@ -24,6 +24,8 @@ from airgap.tools import Helm
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airgap.inventory import Base
+
 
 @click.command(
     "mirror",
@@ -32,7 +34,9 @@ Examples:
   airgap mirror wandb.tar                            # the manifest that ships with airgap
   airgap mirror wandb.tar -f corp.yaml --values user.yaml --platform linux/amd64
   airgap mirror wandb.tar --lock airgap.lock         # exactly what was planned, byte for byte
-  airgap mirror delta.tar --base inventory.json      # only what the registry inside does not hold yet""",
+  airgap mirror delta.tar --base inventory.json      # only what the registry inside does not hold yet
+  airgap mirror wandb.tar --split 4000M              # volumes wandb.tar.001, ... for FAT32 media
+  airgap mirror wandb.tar --volume 7 --lock airgap.lock --split 4000M    # that one again, byte for byte""",
 )
 @click.argument("bundle", type=click.Path(dir_okay=False, path_type=Path))
 @options.manifest
@@ -45,6 +49,7 @@ Examples:
     help="Carry exactly what this lock lists.",
 )
 @base.option
+@splitting.options
 @click.option("--include-foreign", is_flag=True, help="Carry layers that their publisher wants fetched from elsewhere.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, write nothing.")
 @options.jobs
@@ -59,6 +64,8 @@ def command(
     platforms: tuple[str, ...],
     lock_file: Path | None,
     base_file: Path | None,
+    split: int | None,
+    volume: int | None,
     include_foreign: bool,
     dry_run: bool,
     jobs: int,
@@ -70,26 +77,38 @@ def command(
     An interrupted run is finished by the same command: no finished blob is fetched twice.
     """
     progress = options.progress(flags)
+    chosen = base.base_of(base_file)  # a file that is none is refused before anybody is asked
     helm = Helm.find(flags.pop("helm_path"))
     with _scratch(bundle) as scratch:
         upstream = Upstream.open(manifest_file, platforms, scratch, jobs)
         lock = Lock.from_bytes(lock_file.read_bytes(), str(lock_file)) if lock_file else interrupted(bundle)
-        if lock is not None:
+        if volume:
+            lock, split = splitting.split_of(bundle, base.rebased(lock, chosen) if lock_file and lock else None, split)
+            planned = splitting.planned_volume(upstream, lock, helm, bundle, split, volume)
+        elif lock is not None:
             if lock_file is None:
                 progress.warn(f"{bundle} was begun before and is finished now; to begin anew delete {bundle}.partial")
-                _same_base(bundle, lock, base_file)
+                _same_base(bundle, lock, chosen)
             planned = planned_from(upstream, lock, helm)
         else:
             looked = look(upstream, values_files, helm, flags.pop("kube_version"), progress)
             planned = plan_bundle(upstream, looked, helm, jobs=jobs, progress=progress)
             for warning in planned.warnings:
                 progress.warn(warning)
-        planned = replace(planned, lock=base.rebased(planned.lock, base_file))
+        planned = planned if volume else replace(planned, lock=base.rebased(planned.lock, chosen))
+        splitting.warn_of_fat(split, progress)
         if dry_run:
             _dry(planned, bundle, output_format)
             return
         result = stage.mirror(
-            planned.lock, planned.sources, bundle, jobs=jobs, progress=progress, include_foreign=include_foreign
+            planned.lock,
+            planned.sources,
+            bundle,
+            jobs=jobs,
+            progress=progress,
+            include_foreign=include_foreign,
+            split=split,
+            volume=volume,
         )
     told = "was whole already" if result.already else f"fetched {result.fetched} blobs, {human(result.fetched_size)}"
     held = f" ({result.held} were there)" if result.held and not result.already else ""
@@ -102,11 +121,12 @@ def command(
             "fetched": result.fetched,
             "fetchedBytes": result.fetched_size,
             "held": result.held,
+            "files": [str(path) for path in result.files],
             **_base_data(planned.lock),
         },
-        table=f"{result.path}: {human(result.size)}, {len(planned.lock.images)} images, {told}{held}; lock {result.digest}"
-        f"{_builds_on(planned.lock)}",
-        names=[str(result.path)],
+        table=f"{splitting.told(result, split, volume)}: {human(result.size)}, {len(planned.lock.images)} images, {told}{held}"
+        f"; lock {result.digest}{_builds_on(planned.lock)}",
+        names=[str(path) for path in result.files],
     )
 
 
@@ -124,11 +144,11 @@ def _dry(planned: Planned, bundle: Path, output_format: str) -> None:
     )
 
 
-def _same_base(bundle: Path, begun: Lock, base_file: Path | None) -> None:
+def _same_base(bundle: Path, begun: Lock, chosen: Base | None) -> None:
     """Refuse to finish on another base what was begun on one."""
-    if base_file and base.rebased(begun, base_file).digest != begun.digest:
+    if base.rebased(begun, chosen).digest != begun.digest:
         raise ConfigurationError(
-            f"{bundle} was begun before, and not on {base_file}",
+            f"{bundle} was begun before, and not on {chosen.name if chosen else 'nothing'}",
             hint=f"leave --base out to finish it as it was begun, or delete {bundle}.partial to begin anew",
         )
 

@@ -65,6 +65,7 @@ def command(
 ) -> None:
     """Resolve the manifest to digests and sizes, show the table and what each optional feature would add, write the lock."""
     progress = options.progress(flags)
+    chosen = base.base_of(base_file)  # a file that is none is refused before anybody is asked
     helm = Helm.find(flags.pop("helm_path"))
     wanted = Reference.parse(why) if why else None
     with tempfile.TemporaryDirectory(prefix="airgap-plan-") as scratch:
@@ -76,7 +77,7 @@ def command(
         planned = plan_bundle(upstream, looked, helm, jobs=jobs, progress=progress, offers=True)
     for warning in planned.warnings:
         progress.warn(warning)
-    planned = replace(planned, lock=base.rebased(planned.lock, base_file))
+    planned = replace(planned, lock=base.rebased(planned.lock, chosen))
     if not dry_run:
         _write(planned.lock, lock_file)
     names = [str(image.reference) for image in planned.lock.images]

@@ -1,5 +1,6 @@
-"""The target registries of the push tests, for deltas."""
+"""The target registries of the push tests, and the two halves of the end-to-end tests, for deltas."""
 
+from tests.e2e.conftest import bare, crossing, pushed
 from tests.push.conftest import proxy, target
 
-__all__ = ["proxy", "target"]
+__all__ = ["bare", "crossing", "proxy", "pushed", "target"]
