@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from airgap import __version__
+from airgap.cli.events import Events
 from airgap.errors import AirgapError, DiskError, ToolError
 
 if TYPE_CHECKING:
@@ -146,10 +148,19 @@ def _failed(error: AirgapError) -> int:
     """Tell an error as one sentence with its hint; return its exit code."""
     if verbose_enough():
         sys.__excepthook__(type(error), error, error.__traceback__)
+    if events := _events():
+        events.error(printable(error.message), printable(error.hint), error.exit_code)
+        return error.exit_code
     click.echo(f"{click.style('Error:', fg='red', bold=True)} {printable(error.message)}", err=True)
     if error.hint:
         click.echo(f"{click.style('Hint:', fg='yellow')} {printable(error.hint)}", err=True)
     return error.exit_code
+
+
+def _events() -> Events | None:
+    """Return where --log-format json has errors told, if it was given."""
+    tellers = (getattr(handler, "progress", None) for handler in logging.getLogger("airgap").handlers)
+    return next((teller for teller in tellers if isinstance(teller, Events)), None)
 
 
 def printable(text: str) -> str:

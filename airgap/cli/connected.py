@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from airgap.progress import Progress
     from airgap.tools import Helm
+    from airgap.transport import Rate
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,20 @@ class Upstream:
     scratch: Path
 
     @classmethod
-    def open(cls, manifest: Path | None, platforms: Sequence[str], scratch: Path, jobs: int) -> Upstream:
-        """Read the manifest (the default one if None); --platform overrides its platforms; ``jobs`` connections to a host."""
+    def open(
+        cls, manifest: Path | None, platforms: Sequence[str], scratch: Path, jobs: int, rate: Rate | None = None
+    ) -> Upstream:
+        """Read the manifest (the default one if None); --platform overrides its platforms; ``jobs`` connections to a host.
+
+        ``rate``: how fast all of them may be together.
+        """
         loaded = BundleManifest.load(manifest)
         if platforms:
             chosen = () if "all" in platforms else tuple(Platform.parse(platform) for platform in platforms)
             loaded = replace(loaded, platforms=chosen)
         places = Places.of(loaded)
         store = CredentialStore.from_environment(os.environ, Path.home())
-        client = Client(hosts=places.settings(), credentials=store, environ=os.environ, connections=jobs)
+        client = Client(hosts=places.settings(), credentials=store, environ=os.environ, connections=jobs, rate=rate)
         return cls(loaded, client, places, scratch)
 
 

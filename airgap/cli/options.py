@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from airgap.cli.progress import Told, progress_for
+from airgap.cli.sizes import Size
 from airgap.errors import ConfigurationError
-from airgap.ref import Location
-from airgap.transport import Client, Credential, CredentialStore, HostSettings
+from airgap.ref import HOST, LAYOUTS, Location
+from airgap.transport import Client, Credential, CredentialStore, HostSettings, Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,8 @@ class Target:
     """The private registry as the flags describe it: where, and the one client that reaches it.
 
     ``credential`` is what the flags (or AIRGAP_USERNAME and AIRGAP_PASSWORD) gave, never what a login on this host left: only
-    the former may go into a pull secret. ``ca_text`` is the PEM text of --ca-file.
+    the former may go into a pull secret. ``ca_text`` is the PEM text of --ca-file. ``pull``: the same place as nodes and the
+    operator know it (--pull-registry), else ``location``; the client reaches both.
     """
 
     location: Location
@@ -40,6 +42,7 @@ class Target:
     credential: Credential | None
     plain_http: bool
     ca_text: str
+    pull: Location
 
 
 def _apply(command: Command, options: list[Callable[[Command], Command]]) -> Command:
@@ -49,13 +52,20 @@ def _apply(command: Command, options: list[Callable[[Command], Command]]) -> Com
 
 
 def common(command: Command) -> Command:
-    """Add -v, -q and --no-progress."""
+    """Add -v, -q, --no-progress and --log-format."""
     return _apply(
         command,
         [
             click.option("-v", "--verbose", count=True, help="Say more; twice: tracebacks too."),
             click.option("-q", "--quiet", is_flag=True, help="Say nothing but data and errors."),
             click.option("--no-progress", is_flag=True, help="No bars; one line per finished item."),
+            click.option(
+                "--log-format",
+                type=click.Choice(["text", "json"]),
+                default="text",
+                envvar="AIRGAP_LOG_FORMAT",
+                help="Form of what is told on stderr; json: one object a line.",
+            ),
         ],
     )
 
@@ -73,6 +83,23 @@ def jobs(command: Command) -> Command:
     return click.option("--jobs", type=click.IntRange(1, 64), default=JOBS, show_default=True, help="Transfers at a time.")(
         command
     )
+
+
+def limit_rate(command: Command) -> Command:
+    """Add --limit-rate."""
+    return click.option(
+        "--limit-rate",
+        type=Size(),
+        metavar="SIZE",
+        help="Bytes per second for everything together, e.g. 20M.",
+    )(command)
+
+
+def rate(limit: int | None) -> Rate | None:
+    """Return what --limit-rate asks for; raises ConfigurationError for nothing at all."""
+    if limit is not None and limit < 1:
+        raise ConfigurationError("--limit-rate 0 lets nothing through", hint="give bytes per second, e.g. 20M, or leave it out")
+    return Rate(limit) if limit else None
 
 
 def values(command: Command) -> Command:
@@ -139,6 +166,15 @@ def registry(command: Command) -> Command:
                 envvar="AIRGAP_REGISTRY",
                 help="The private registry, with a path prefix if it has one.",
             ),
+            click.option(
+                "--layout",
+                "place_layout",
+                type=click.Choice(LAYOUTS),
+                default=HOST,
+                show_default=True,
+                envvar="AIRGAP_LAYOUT",
+                help="Repositories as quay.io/a/b, a/b or quay.io--a--b; the same for every command of a site.",
+            ),
             click.option("--username", envvar="AIRGAP_USERNAME", help="User of the registry; with --password-stdin."),
             click.option("--password-stdin", is_flag=True, help="Read the password from standard input."),
             click.option("--ca-file", type=file, help="PEM file of the CA that signed the registry's certificate."),
@@ -150,12 +186,26 @@ def registry(command: Command) -> Command:
     )
 
 
-def target(options: dict[str, Any], *, jobs: int = JOBS) -> Target:
+def pull_registry(command: Command) -> Command:
+    """Add --pull-registry."""
+    return click.option(
+        "--pull-registry",
+        metavar="REGISTRY[/PREFIX]",
+        default="",
+        envvar="AIRGAP_PULL_REGISTRY",
+        help="The name by which nodes and the operator pull, if it is another than we push to.",
+    )(command)
+
+
+def target(options: dict[str, Any], *, jobs: int = JOBS, rate: Rate | None = None) -> Target:
     """Take the options of ``registry`` out of ``options`` and build the target, for ``jobs`` connections at a time.
 
+    ``rate``: how fast all of them may be together.
     Raises ConfigurationError.
     """
-    location = Location.parse(options.pop("registry_name"))
+    location = Location.parse(options.pop("registry_name"), options.pop("place_layout"))
+    other = options.get("pull_registry") or ""
+    pull = Location.parse(other, location.layout) if other else location
     settings = HostSettings(
         plain_http=options.pop("plain_http"),
         ca_file=options.pop("ca_file"),
@@ -166,10 +216,11 @@ def target(options: dict[str, Any], *, jobs: int = JOBS) -> Target:
     store = CredentialStore.from_environment(os.environ, Path.home())
     credential = _credential(options.pop("username"), from_stdin=options.pop("password_stdin"))
     if credential:
-        store = store.with_explicit(location.registry, credential)
-    client = Client(hosts={location.registry: settings}, credentials=store, environ=os.environ, connections=jobs)
+        store = store.with_explicit(location.registry, credential).with_explicit(pull.registry, credential)
+    hosts = {pull.registry: settings, location.registry: settings}
+    client = Client(hosts=hosts, credentials=store, environ=os.environ, connections=jobs, rate=rate)
     ca_text = settings.ca_file.read_text() if settings.ca_file else ""
-    return Target(location, client, credential, settings.plain_http, ca_text)
+    return Target(location, client, credential, settings.plain_http, ca_text, pull)
 
 
 def _credential(username: str | None, *, from_stdin: bool) -> Credential | None:
@@ -189,7 +240,8 @@ def progress(options: dict[str, Any]) -> Progress:
     What the layers below log (transport, registry: which credential file was used, what was retried) is told through it too.
     """
     verbose = options.pop("verbose")
-    found = progress_for(verbose=verbose, quiet=options.pop("quiet"), bars=not options.pop("no_progress"))
+    quiet, bars, events = options.pop("quiet"), not options.pop("no_progress"), options.pop("log_format") == "json"
+    found = progress_for(verbose=verbose, quiet=quiet, bars=bars, events=events)
     logger = logging.getLogger("airgap")
     logger.handlers = [Told(found)]
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING)

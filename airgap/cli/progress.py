@@ -5,11 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 
 import click
 from tqdm import tqdm
 
+from airgap.cli.events import Events
+from airgap.cli.pace import Pace, duration
 from airgap.progress import Progress
+
+HEARTBEAT = 30.0
+"""Seconds without a finished item after which a line says that bytes move."""
 
 
 class Lines(Progress):
@@ -19,6 +25,7 @@ class Lines(Progress):
         self._verbose = verbose
         self._lock = threading.Lock()
         self._what, self._items, self._count = "", 0, 0
+        self._pace, self._told_at = Pace(0, 0.0), 0.0
 
     def _write(self, text: str) -> None:
         click.echo(text, err=True)
@@ -26,13 +33,44 @@ class Lines(Progress):
     def begin(self, what: str, items: int, size: int = 0) -> None:
         """Print the phase with its number of items and bytes."""
         self._what, self._items, self._count = what, items, 0
+        self._told_at = time.monotonic()
+        self._pace = Pace(size, self._told_at)
         self._write(f"{what}: {items} item{'' if items == 1 else 's'}" + (f", {human(size)}" if size else ""))
 
+    def there(self, size: int) -> None:
+        """Count what was there before, and say so."""
+        with self._lock:
+            self._pace.there(size)
+        if size:
+            self._write(f"  {human(size)} of it were there already")
+
+    def advance(self, size: int) -> None:
+        """Count bytes; print a line when nothing else was printed for a while."""
+        now = time.monotonic()
+        with self._lock:
+            self._pace.moved(size, now)
+            due = self._pace.total and now - self._told_at >= HEARTBEAT
+            if due:
+                self._told_at = now
+                self._write(f"  {self._count}/{self._items} finished{self._state(now)}")
+
     def done(self, item: str, note: str = "") -> None:
-        """Print the item with its number."""
+        """Print the item with its number, and where the whole phase stands."""
         with self._lock:
             self._count += 1
-            self._write(f"  {self._count}/{self._items} {item}" + (f" ({note})" if note else ""))
+            self._told_at = time.monotonic()
+            told = f" ({note})" if note else ""
+            self._write(f"  {self._count}/{self._items} {item}{told}{self._state(self._told_at)}")
+
+    def _state(self, now: float) -> str:
+        """Return bytes, rate and time left of a phase whose size is known."""
+        pace = self._pace
+        if not pace.total:
+            return ""
+        left, rate = pace.left(now), pace.rate(now)
+        speed = f", {human(rate)}/s" if rate else ""
+        rest = f", {duration(left)} left" if left else ""
+        return f", {human(pace.done)} of {human(pace.total)}{speed}{rest}"
 
     def say(self, message: str) -> None:
         """Print what has just changed."""
@@ -66,6 +104,14 @@ class Bars(Lines):
         self._what, self._items, self._count = what, items, 0
         unit = {"unit": "B", "unit_scale": True, "unit_divisor": 1024} if self._bytes else {"unit": ""}
         self._bar = tqdm(total=size or items, desc=what, file=sys.stderr, leave=True, dynamic_ncols=True, **unit)
+
+    def there(self, size: int) -> None:
+        """Move the bar's beginning: the speed is that of what is moved now."""
+        if self._bar is not None and self._bytes:
+            with self._lock:
+                for name in ("initial", "n", "last_print_n"):
+                    setattr(self._bar, name, getattr(self._bar, name) + size)
+                self._bar.refresh()
 
     def advance(self, size: int) -> None:
         """Move the bar by bytes."""
@@ -104,16 +150,18 @@ class Told(logging.Handler):
 
     def __init__(self, progress: Progress) -> None:
         super().__init__()
-        self._progress = progress
+        self.progress = progress
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell one record."""
-        tell = self._progress.warn if record.levelno >= logging.WARNING else self._progress.debug
+        tell = self.progress.warn if record.levelno >= logging.WARNING else self.progress.debug
         tell(record.getMessage())
 
 
-def progress_for(*, verbose: int, quiet: bool, bars: bool) -> Progress:
-    """Return what suits the terminal and the flags."""
+def progress_for(*, verbose: int, quiet: bool, bars: bool, events: bool = False) -> Progress:
+    """Return what suits the terminal and the flags; ``events``: JSON, whatever the terminal."""
+    if events:
+        return Events(verbose=verbose, quiet=quiet)
     if quiet:
         return Quiet()
     if bars and sys.stderr.isatty():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,9 @@ from airgap import push as stage
 from airgap.cli import bundle as bundle_option
 from airgap.cli import options
 from airgap.cli.output import emit, table
+from airgap.cli.pace import duration
 from airgap.cli.progress import human
+from airgap.push.journal import noted_uploads
 from airgap.registry import Registry
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ Examples:
 @bundle_option.argument
 @options.registry
 @options.jobs
+@options.limit_rate
 @click.option("--dry-run", is_flag=True, help="Ask the registry what is missing, list it, send nothing.")
 @click.option("--include-foreign", is_flag=True, help="Push layers that their publisher wants fetched from elsewhere.")
 @click.option("--upload-host", "upload_hosts", multiple=True, help="Another host to which the registry may send uploads.")
@@ -44,34 +49,48 @@ def command(
     include_foreign: bool,
     upload_hosts: tuple[str, ...],
     receipt: Path | None,
+    limit_rate: int | None,
     output_format: str,
     **flags: Any,
 ) -> None:
-    """Push BUNDLE to --registry, with children before parents and tags last; what is there already is not sent again."""
+    """Push BUNDLE to --registry, with children before parents and tags last; what is there already is not sent again.
+
+    A push that was broken off goes on where the registry still knows it; a journal beside the bundle says where that was.
+    """
     progress = options.progress(flags)
-    target = options.target(flags, jobs=jobs)
+    target = options.target(flags, jobs=jobs, rate=options.rate(limit_rate))
     with bundle_option.open_bundle(bundle) as reader:
-        registry = Registry(target.client, target.location.registry, push=True, upload_hosts=upload_hosts)
-        result = stage.push(
-            reader,
-            registry,
-            target.location,
-            jobs=jobs,
-            progress=progress,
-            dry_run=dry_run,
-            include_foreign=include_foreign,
-        )
+        noted = nullcontext(None) if dry_run else noted_uploads(bundle, reader.digest, target.location, os.environ)
+        with noted as sessions:
+            registry = Registry(
+                target.client, target.location.registry, push=True, upload_hosts=upload_hosts, sessions=sessions
+            )
+            result = stage.push(
+                reader,
+                registry,
+                target.location,
+                jobs=jobs,
+                progress=progress,
+                dry_run=dry_run,
+                include_foreign=include_foreign,
+            )
     for warning in result.warnings:
         progress.warn(warning)
     if receipt and not dry_run:
-        receipt.write_text(json.dumps(result.receipt(), indent=2, sort_keys=True) + "\n")
+        _write(receipt, json.dumps(result.receipt(), indent=2, sort_keys=True) + "\n")
     emit(output_format, data=_data(result), table=_table(result), names=[str(item.reference) for item in result.landed])
 
 
+def _write(path: Path, text: str) -> None:
+    """Write a file that is whole or not there."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
 def _data(result: PushResult) -> dict[str, Any]:
-    counts = {"sent": result.sent, "sentBytes": result.sent_size, "mounted": result.mounted, "skipped": result.skipped}
     left = {"blobs": len(result.plan.blobs), "manifests": len(result.plan.manifests), "bytes": result.plan.size}
-    return {**result.receipt(), **counts, "dryRun": result.dry_run, "plan": left}
+    return {**result.receipt(), **result.counts(), "dryRun": result.dry_run, "plan": left}
 
 
 def _table(result: PushResult) -> str:
@@ -81,5 +100,15 @@ def _table(result: PushResult) -> str:
             f"would send {len(result.plan.blobs) + len(result.plan.manifests)} blobs and manifests, {human(result.plan.size)}"
         )
     else:
-        told = f"sent {result.sent} ({human(result.sent_size)}), mounted {result.mounted}, already there {result.skipped}"
+        told = _summary(result)
     return f"{table(('REFERENCE', 'DIGEST', 'WHAT HAPPENED'), rows)}\n\n{result.location}: {told}"
+
+
+def _summary(result: PushResult) -> str:
+    """Return what was done in one line: sent, kept, mounted, skipped, retried, time, speed."""
+    kept = f", of which the registry kept {human(result.kept_size)} from an earlier run" if result.kept_size else ""
+    speed = f", {human(result.sent_size / result.seconds)}/s" if result.sent_size and result.seconds else ""
+    return (
+        f"sent {result.sent} ({human(result.sent_size + result.kept_size)}{kept}), mounted {result.mounted}, "
+        f"already there {result.skipped}, retried {result.retried}, in {duration(result.seconds)}{speed}"
+    )

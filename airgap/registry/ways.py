@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 PIECE_TIME = 8.0
 """Seconds that a piece should last."""
 LEAST, FIRST, MOST = 8 * MIB, 64 * MIB, 256 * MIB
-"""Bytes of a piece while the registry sets no limit: at least (ECR takes none below 5 MiB), before anything is known, at most."""
+"""Bytes of a piece while no limit is known: at least (ECR takes none below 5 MiB), in the beginning, at most."""
 CAPS = (4 * MIB, MIB)
 """What a body is limited to where it was found too large: GHCR's PATCH (P15), nginx's default (P7)."""
 NOT_TAKEN = frozenset({400, 404, 405, 411, 415, 501})

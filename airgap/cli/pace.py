@@ -1,0 +1,61 @@
+"""Pace: how fast a phase is, and how long it will still take; pure, the clock's reading is an argument.
+
+Invariants: what was there before counts as done and never as speed; what has to be moved again is taken back; the rate is that
+of the last WINDOW seconds, so a pause shows, and an old burst does not promise anything.
+
+>>> pace = Pace(1000, 0.0)
+>>> pace.there(400); pace.moved(100, 10.0)
+>>> pace.rate(10.0), pace.left(10.0)
+(10.0, 50.0)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+WINDOW = 30.0
+"""Seconds that the rate looks back."""
+STEP = 0.5
+"""Seconds between two points that are kept."""
+
+
+class Pace:
+    """Bytes of one phase: ``total``, ``done`` (there before or moved), ``net`` (moved)."""
+
+    def __init__(self, total: int, now: float) -> None:
+        self.total = total
+        self.done = self.net = 0
+        self._points: deque[tuple[float, int]] = deque([(now, 0)])
+
+    def there(self, size: int) -> None:
+        """Count bytes that were there before."""
+        self.done += size
+
+    def moved(self, size: int, now: float) -> None:
+        """Count bytes that were moved by ``now`` (negative: they have to be moved again)."""
+        self.done += size
+        self.net += size
+        if now - self._points[-1][0] >= STEP:
+            self._points.append((now, self.net))
+            while len(self._points) > 1 and now - self._points[1][0] >= WINDOW:
+                self._points.popleft()
+
+    def rate(self, now: float) -> float:
+        """Return bytes per second."""
+        begun, before = self._points[0]
+        return max(0.0, (self.net - before) / (now - begun)) if now > begun else 0.0
+
+    def left(self, now: float) -> float | None:
+        """Return the seconds that are left at this rate; None: nobody knows."""
+        rate = self.rate(now)
+        return max(0, self.total - self.done) / rate if rate else None
+
+
+def duration(seconds: float) -> str:
+    """Return seconds for people: ``40 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004  # of a minute
+        return f"{whole} s"
+    if whole < 3600:  # noqa: PLR2004  # of an hour
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
