@@ -37,6 +37,8 @@ LITERAL_LIMIT = 8
 """Renderings that one chart may take to reach literals in templates."""
 
 _LITERAL = re.compile(r"(?:^|[\s{,])image:\s*[\"']?([^\s{}\"'#,\[\]]+)[\"']?\s*(?=[,}]|$)", re.MULTILINE)
+_COMMENT = re.compile(r"\{\{-?\s*/\*.*?\*/\s*-?\}\}", re.DOTALL)
+"""A comment of Go's templates: what it says of images is prose."""
 
 
 def look_beyond(state: Exploration) -> None:
@@ -79,7 +81,7 @@ def _unreached(state: Exploration) -> dict[tuple[str, str], list[_Literal]]:
     found: dict[tuple[str, str], list[_Literal]] = {}
     for node in state.renderer.chart.tree():
         for name, text in node.chart.templates.items():
-            for literal in dict.fromkeys(_LITERAL.findall(text)):
+            for literal in dict.fromkeys(_LITERAL.findall(_COMMENT.sub("", text))):
                 reference = _parsed(literal)
                 if reference and reference not in known:
                     found.setdefault((node.chart.name, name), []).append(_Literal(node, name, literal, reference))
