@@ -2,6 +2,7 @@
 
 from airgap.audit.files import Applied, read_directory
 from airgap.audit.judge import Allowance
+from airgap.audit.names import Answers, answering
 from airgap.audit.stage import AuditOptions, audit
 from airgap.verdict import ALLOWED, INERT, OPEN, Finding, Proved, Verdict
 
@@ -10,11 +11,13 @@ __all__ = [
     "INERT",
     "OPEN",
     "Allowance",
+    "Answers",
     "Applied",
     "AuditOptions",
     "Finding",
     "Proved",
     "Verdict",
+    "answering",
     "audit",
     "read_directory",
 ]

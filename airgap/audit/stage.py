@@ -37,11 +37,11 @@ from airgap.wandb import KIND, LocalChart, OciChart, effective
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from airgap.audit.names import Answers
     from airgap.chart import Chart
     from airgap.lock import Lock
     from airgap.oci import Digest
     from airgap.ref import Location
-    from airgap.registry import Registry
     from airgap.tools import Helm
     from airgap.values import Json
     from airgap.wandb import CustomResource, RepoChart
@@ -86,7 +86,7 @@ def audit(
     operator_values: Mapping[str, Json],
     resource: CustomResource,
     location: Location,
-    registry: Registry,
+    registry: Answers,
     options: AuditOptions,
     helm: Helm,
 ) -> Verdict:
@@ -191,7 +191,7 @@ def _without_chart(resource: CustomResource) -> dict[str, Json]:
 
 
 def _ask(
-    registry: Registry, location: Location, hits: Sequence[Hit], chart: Reference | None, options: AuditOptions
+    registry: Answers, location: Location, hits: Sequence[Hit], chart: Reference | None, options: AuditOptions
 ) -> dict[tuple[str, str], Digest | None]:
     """Ask the registry for every reference that lies in it, each once."""
     wanted: set[tuple[str, str]] = set()

@@ -20,19 +20,37 @@ if TYPE_CHECKING:
     from airgap.audit import Verdict
     from airgap.cli.inside import Site
     from airgap.cli.options import Target
+    from airgap.progress import Progress
+
+
+class _Audit(click.Command):
+    """The command that judges a configuration; with --live, another one with options of its own, which judges what runs."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Hand over to ``audit --live`` when that is asked for."""
+        if "--live" in args:
+            from airgap.cli.audit_live import command as live  # noqa: PLC0415 - only then
+
+            return live.make_context(info_name, args, parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
 
 
 @click.command(
     "audit",
+    cls=_Audit,
     epilog="""\b
 Examples:
   airgap audit wandb.tar --registry reg.lan/wandb --values user.yaml       # what render would write
   airgap audit site --registry reg.lan/wandb                               # what render wrote, hand edits included
   airgap audit wandb.tar --registry reg.lan/wandb --values cr.yaml --as-written      # somebody else's custom resource
-  airgap audit site --registry reg.lan/wandb --allow smtp.relay.example -o json""",
+  airgap audit site --registry reg.lan/wandb --allow smtp.relay.example -o json
+  airgap audit --live                                                      # what runs; airgap audit --live --help""",
 )
 @bundle_option.or_folder
 @options.registry
+@options.pull_registry
 @options.values
 @layout
 @click.option("--as-written", is_flag=True, help="Judge the values as they are, without rewriting them.")
@@ -64,8 +82,8 @@ def command(
             server_chart=found.server_chart,
             operator_values=judged.operator_values,
             resource=judged.resource,
-            location=target.location,
-            registry=Registry(target.client, target.location.registry),
+            location=target.pull,
+            registry=_answers(target, progress),
             options=stage.AuditOptions(
                 operator_namespace=namespace,
                 kube_version=kube_version,
@@ -86,6 +104,17 @@ def command(
         raise NotClosedError(
             f"not closed: {len(verdict.open)} open, pointing outside or unreadable", hint="each open line above says what to do"
         )
+
+
+def _answers(target: Target, progress: Progress) -> stage.Answers:
+    """Return who is asked for digests: the registry by the name that nodes use, or, out of reach from here, by ours."""
+    ours = Registry(target.client, target.location.registry)
+    if target.pull == target.location:
+        return ours
+    chosen, told = stage.answering(Registry(target.client, target.pull.registry), target.pull, ours, target.location)
+    if told:
+        progress.warn(told)
+    return chosen
 
 
 def _configuration(

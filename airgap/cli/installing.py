@@ -158,7 +158,7 @@ def prepared(bundle: Path, values_files: tuple[str, ...], flags: dict[str, Any],
     settings = HostSettings(**{name: flags[name] for name in _SETTINGS})
     target = options.target(flags, jobs=jobs)
     other = flags.pop("pull_registry")
-    pull_location = Location.parse(other) if other else target.location
+    pull_location = Location.parse(other, target.location.layout) if other else target.location
     pull_secret = flags["pull_secret"] or (PULL_SECRET if target.credential else "")
     mirrors = flags.pop("node_mirrors")
     with inside.site(bundle, flags.pop("helm_path")) as found:

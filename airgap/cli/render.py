@@ -57,6 +57,7 @@ Examples:
 )
 @bundle_option.or_folder
 @options.registry
+@options.pull_registry
 @options.values
 @layout
 @click.option("--dir", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
@@ -106,7 +107,7 @@ def rewritten(found: Site, target: Target, values_files: tuple[str, ...], flags:
         server_chart=found.server_chart,
         spec=found.spec,
         user=inside.user_values(values_files),
-        location=target.location,
+        location=target.pull,
         options=chosen,
         helm=found.helm,
     )

@@ -12,6 +12,7 @@ from airgap import serve as stage
 from airgap.cli import base, options
 from airgap.cli import bundle as bundle_option
 from airgap.errors import ConfigurationError
+from airgap.ref import HOST, LAYOUTS
 
 if TYPE_CHECKING:
     from airgap.serve import Access
@@ -33,6 +34,7 @@ Examples:
 @click.option(
     "--prefix", default="", help="Path before every repository of the bundle, as push --registry HOST/PREFIX puts it."
 )
+@click.option("--layout", type=click.Choice(LAYOUTS), default=HOST, show_default=True, help="As push --layout puts it.")
 @click.option("--tls-cert", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Certificate chain (PEM).")
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its key (PEM).")
 @click.option("--users", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File of user:password lines.")
@@ -58,6 +60,7 @@ def command(bundle: Path | None, store: Path | None, address: str, **flags: Any)
         users=stage.load_users(users) if users else None,
         anonymous_pull=flags.pop("anonymous_pull"),
         prefix=flags.pop("prefix"),
+        layout=flags.pop("layout"),
         rules=stage.Rules(immutable_tags=flags.pop("immutable_tags")),
     )
 

@@ -76,6 +76,7 @@ class PushResult:
             "schemaVersion": SCHEMA_VERSION,
             "bundle": str(self.bundle),
             "registry": str(self.location),
+            "layout": self.location.layout,
             "items": [
                 {"what": item.what, "reference": str(item.reference), "digest": str(item.digest), "note": item.note}
                 for item in self.landed

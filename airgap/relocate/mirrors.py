@@ -1,9 +1,10 @@
 """Node mirrors: the files that make a node ask the private registry for what manifests still call by its outside name.
 
 For references that no value moves, and for whoever prefers mirrors to rewritten values. One source host is one mirror, because
-the source host stays in the path (design.md decision 10). Formats: containerd ``certs.d`` (hosts.md of containerd), CRI-O and
-podman ``registries.conf`` (containers-registries.conf(5)), OpenShift IDMS and ITMS (config.openshift.io/v1), rke2 and k3s
-``registries.yaml``.
+the source host stays in the path (design.md decision 10) or is left out; in the layout FLAT each repository is a mirror of its
+own, and containerd's format, which can only put a path before another, has none. Formats: containerd ``certs.d`` (hosts.md of
+containerd), CRI-O and podman ``registries.conf`` (containers-registries.conf(5)), OpenShift IDMS and ITMS (config.openshift.io/v1),
+rke2 and k3s ``registries.yaml``.
 
 Invariants: no file allows a fallback to the outside, as far as its format can say so; each is checked by resolving every locked
 reference through its text (cases.md R6, C2) before it is handed out.
@@ -16,12 +17,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airgap.errors import AirgapError
+from airgap.ref import FLAT, PATH, Reference
 from airgap.values import dump_yaml, load_yaml, load_yaml_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from airgap.ref import Location, Reference
+    from airgap.ref import Location
     from airgap.values import Json
 
 CONTAINERD, CONF, OPENSHIFT, RANCHER = (
@@ -31,7 +33,7 @@ CONTAINERD, CONF, OPENSHIFT, RANCHER = (
     "rancher/registries.yaml",
 )
 
-_TABLE = re.compile(r'^\[host\."(https?)://([^/"]+)(/v2/[^"]*)"\]$', re.MULTILINE)
+_TABLE = re.compile(r'^\[host\."(https?)://([^/"]+)(/v2[^"]*)"\]$', re.MULTILINE)
 _REMAP = re.compile(r'^prefix = "([^"]+)"\nlocation = "([^"]+)"$', re.MULTILINE)
 
 
@@ -47,15 +49,16 @@ def mirror_files(references: Iterable[Reference], location: Location, options: M
     """Return the files by relative path, proved against every reference; raises AirgapError if one does not resolve."""
     wanted = sorted(set(references))
     hosts = sorted({reference.registry for reference in wanted})
-    files = {f"{CONTAINERD}/{host}/hosts.toml": _hosts_toml(host, location, options) for host in hosts}
+    flat = location.layout == FLAT
+    files = {} if flat else {f"{CONTAINERD}/{host}/hosts.toml": _hosts_toml(host, location, options) for host in hosts}
     files[f"{CONTAINERD}/_default/hosts.toml"] = _default_toml(location, options)
-    files[CONF] = _registries_conf(hosts, location, options)
+    files[CONF] = _registries_conf(_remapped(wanted, location), options)
     files[OPENSHIFT] = _openshift(wanted, location)
-    files[RANCHER] = _rancher(hosts, location, options)
+    files[RANCHER] = _rancher(wanted, location, options)
     for reference in wanted:
         right = location.relocate(reference).name
         for kind, found in resolve(files, reference).items():
-            if found != right:
+            if found != right and not (flat and kind == CONTAINERD):
                 raise AirgapError(f"node mirror file {kind} leads {reference} to {found or 'nowhere'} instead of {right}")
     return files
 
@@ -75,17 +78,28 @@ def _base(location: Location, options: MirrorOptions) -> str:
 
 
 def _place(host: str, location: Location) -> str:
-    """Return the path below the registry where images of ``host`` lie (what Location.relocate makes)."""
-    return location.repository(host.replace("[", "").replace("]", "").replace(":", "_"))
+    """Return the path below the registry where images of ``host`` lie (what Location.relocate makes); empty for its root."""
+    if location.layout == PATH:
+        return location.prefix
+    return location.relocate(Reference(host, "x")).repository.removesuffix("/x")
+
+
+def _remapped(references: Sequence[Reference], location: Location) -> dict[str, str]:
+    """Return names that begin outside, and what they begin with inside: hosts, or, where all is flat, whole repositories."""
+    if location.layout == FLAT:
+        return {reference.name: location.relocate(reference).name for reference in references}
+    hosts = sorted({reference.registry for reference in references})
+    return {host: "/".join(filter(None, (location.registry, _place(host, location)))) for host in hosts}
 
 
 def _hosts_toml(host: str, location: Location, options: MirrorOptions) -> str:
     base = _base(location, options)
+    path = "/".join(filter(None, ("/v2", _place(host, location))))
     lines = [
         f"# /etc/containerd/certs.d/{host}/hosts.toml: {host}/... comes from {location}, and from nowhere else",
         f'server = "{base}"',
         "",
-        f'[host."{base}/v2/{_place(host, location)}"]',
+        f'[host."{base}{path}"]',
         '  capabilities = ["pull", "resolve"]',
         "  override_path = true",
         *([f'  ca = "{options.ca_file}"'] if options.ca_file else []),
@@ -108,11 +122,11 @@ def _default_toml(location: Location, options: MirrorOptions) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _registries_conf(hosts: Sequence[str], location: Location, options: MirrorOptions) -> str:
+def _registries_conf(remapped: Mapping[str, str], options: MirrorOptions) -> str:
     """Change the location instead of naming a mirror: containers/image then has no other place to fall back to."""
     blocks = ["# /etc/containers/registries.conf.d/airgap.conf (CRI-O, podman, skopeo)"]
-    for host in hosts:
-        lines = ["", "[[registry]]", f'prefix = "{host}"', f'location = "{location.registry}/{_place(host, location)}"']
+    for outside, inside in remapped.items():
+        lines = ["", "[[registry]]", f'prefix = "{outside}"', f'location = "{inside}"']
         blocks += [*lines, *(["insecure = true"] if options.plain_http else [])]
     return "\n".join(blocks) + "\n"
 
@@ -135,9 +149,15 @@ def _openshift(references: Sequence[Reference], location: Location) -> str:
     return "---\n".join(documents)
 
 
-def _rancher(hosts: Sequence[str], location: Location, options: MirrorOptions) -> str:
+def _rancher(references: Sequence[Reference], location: Location, options: MirrorOptions) -> str:
+    rewrites: dict[str, dict[str, Json]] = {}
+    for reference in references:
+        pattern, inside = "^(.*)$", "/".join(filter(None, (_place(reference.registry, location), "$1")))
+        if location.layout == FLAT:
+            pattern, inside = f"^{re.escape(reference.repository)}$", location.relocate(reference).repository
+        rewrites.setdefault(reference.registry, {})[pattern] = inside
     mirrors: dict[str, Json] = {
-        host: {"endpoint": [_base(location, options)], "rewrite": {"^(.*)$": f"{_place(host, location)}/$1"}} for host in hosts
+        host: {"endpoint": [_base(location, options)], "rewrite": dict(rewrite)} for host, rewrite in sorted(rewrites.items())
     }
     document: dict[str, Json] = {"mirrors": mirrors}
     if options.ca_file:

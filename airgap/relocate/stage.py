@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airgap.errors import ConfigurationError
-from airgap.plan import CHARTS
+from airgap.plan import CHARTS, wanted
 from airgap.pods import pods, without_pull_secret
+from airgap.ref import FLAT
 from airgap.relocate import outputs
 from airgap.relocate.credentials import Separated, separate
 from airgap.relocate.mirrors import MirrorOptions, mirror_files
@@ -162,6 +163,7 @@ def relocate(
     Raises ConfigurationError: values that the operator would choke on (kinds that differ, also from the chart's), a chart
     that does not render, a delivery that cannot hold the chart.
     """
+    wanted(lock, location)  # a layout in which two images meet is refused before anything is written
     site = _Site(lock, location, options, _resource(user, options))
     merged = operator_merge([Layer(USER_LAYER, user.values), Layer(CHANNEL_LAYER, spec.values if spec else {})])
     check_kinds(merged.values, _defaults(server_chart), "values", server_chart.label)
@@ -186,7 +188,7 @@ def relocate(
         unmoved=(*of_operator.unmoved, *of_server.unmoved),
         notes=(
             *(*merged.warnings, *of_operator.notes, *of_server.notes, *separated.left),
-            *(*delivery.notes, *_replaced(user), *_pullless(of_server, options)),
+            *(*delivery.notes, *_replaced(user), *_pullless(of_server, options), *_flat(location)),
         ),
         operator_release=options.operator_release,
         operator_namespace=options.operator_namespace,
@@ -401,6 +403,11 @@ def _secrets(site: _Site, separated: Separated, chart: ChartSource) -> list[dict
 def _replaced(user: UserInput) -> list[str]:
     given = user.resource.chart if user.resource else None
     return [f"spec.chart of your custom resource ({given.to_json()}) gives way to the chart of the bundle"] if given else []
+
+
+def _flat(location: Location) -> list[str]:
+    told = "layout flat: containerd cannot flatten names, so there are node mirrors for CRI-O, OpenShift, rke2 and k3s alone"
+    return [told] if location.layout == FLAT else []
 
 
 def _moves(chart: str, separated: Separated) -> list[Change]:

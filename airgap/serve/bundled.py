@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from airgap.transport.body import Window
 
 
+ROOT = Location("x")
+"""A place without a prefix; the host is of no account, since only repositories are read."""
+
+
 class Bundled:
     """Contents out of a bundle; nothing changes, so nothing is locked."""
 
-    def __init__(self, bundle: BundleReader, prefix: str = "") -> None:
+    def __init__(self, bundle: BundleReader, place: Location = ROOT) -> None:
         self._bundle = bundle
-        self._repositories = repositories(bundle.lock, prefix)
+        self._repositories = repositories(bundle.lock, place)
         for table in self._repositories.values():
             for descriptor in list(table.manifests.values()):
                 table.add(descriptor, bundle.manifest(descriptor))
@@ -66,9 +70,8 @@ class Bundled:
         return self._bundle.has(digest)
 
 
-def repositories(lock: Lock, prefix: str = "") -> dict[str, Repository]:
-    """Return every repository that pushing ``lock`` under ``prefix`` would make, without who refers to whom."""
-    location = Location("x", prefix)  # the host is of no account: only repositories are read
+def repositories(lock: Lock, location: Location = ROOT) -> dict[str, Repository]:
+    """Return every repository that pushing ``lock`` to ``location`` would make, without who refers to whom."""
     tables: dict[str, Repository] = {}
     for item in wanted(lock, location):
         table = tables.setdefault(item.repository, Repository())

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from airgap.errors import AirgapError, ConfigurationError, IntegrityError
 from airgap.oci import Digest
-from airgap.ref import DOCKER_HUB, Location, Reference
+from airgap.ref import DOCKER_HUB, PATH, Location, Reference
 from airgap.serve.messages import RefusalError
 
 if TYPE_CHECKING:
@@ -132,31 +132,34 @@ def check_digest(text: str) -> Digest:
         raise RefusalError(HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", error.message) from error
 
 
-def candidates(name: str, *, prefix: str = "", hosts: Iterable[str] = ()) -> tuple[str, ...]:
+ROOT = Location("x")
+"""A place without a prefix; only repositories are read of it."""
+
+
+def candidates(name: str, *, place: Location = ROOT, hosts: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the repositories that ``name`` may mean, best first.
 
     ``hosts`` are source hosts that the client named: containerd's ``ns=`` parameter, the Host header of a server that plays
     several hosts. ``name`` as it stands comes last, and then with the prefix put before it.
     """
-    location = Location("x", prefix)
     found = []
     for host in hosts:
         try:
-            found.append(location.relocate(Reference.parse(f"{host}/{name}")).repository)
+            found.append(place.relocate(Reference.parse(f"{host}/{name}")).repository)
         except ConfigurationError:
             continue  # not a host: then it names nothing here
-    return (*dict.fromkeys((*found, name, location.repository(name))),)
+    return (*dict.fromkeys((*found, name, place.repository(name))),)
 
 
-def short_names(name: str, repositories: Iterable[str], *, prefix: str = "") -> tuple[str, ...]:
+def short_names(name: str, repositories: Iterable[str], *, place: Location = ROOT) -> tuple[str, ...]:
     """Return the repositories whose path at their source is ``name``, Docker Hub first.
 
     A node mirror that sends no ``ns=`` (Docker's registry-mirrors, CRI-O with a bare location) asks in this way.
     """
     found = []
     for repository in sorted(repositories):
-        inner = repository.removeprefix(f"{prefix}/") if prefix else repository
-        host, slash, path = inner.partition("/")
+        origin = place.origin(repository)
+        host, slash, path = origin.partition("/") if place.layout != PATH else (DOCKER_HUB, "/", origin)
         if slash and (path == name or (host == DOCKER_HUB and path == f"library/{name}")):
             found.append((host != DOCKER_HUB, repository))
     return tuple(repository for _, repository in sorted(found))

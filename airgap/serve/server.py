@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from airgap.errors import ConfigurationError, NetworkError
-from airgap.ref import DOCKER_HUB, HUB_ALIASES, Location
+from airgap.ref import DOCKER_HUB, HOST, HUB_ALIASES, Location
 from airgap.serve import reading
 from airgap.serve.bundled import Bundled
 from airgap.serve.channel import LATEST, Channel
@@ -61,7 +61,7 @@ class Options:
     """What can be set beside the contents.
 
     ``users``: who may do anything at all (name to password; None: everyone); ``anonymous_pull`` lets others read.
-    ``prefix``: path put before every repository of the bundle, as ``push --registry HOST/PREFIX`` would.
+    ``prefix``: path put before every repository of the bundle, as ``push --registry HOST/PREFIX`` would; ``layout``: likewise.
     ``hosts``: names that this server plays: a request with such a Host header is about HOST/<repository>.
     ``public_url``: how clients reach this server, where the Host header does not say (behind a proxy).
     ``releases``: specs of the release channel beside the bundle's, by release id (``latest`` is the channel's own answer).
@@ -70,6 +70,7 @@ class Options:
     users: Mapping[str, str] | None = field(default=None, repr=False)
     anonymous_pull: bool = False
     prefix: str = ""
+    layout: str = HOST
     hosts: Collection[str] = ()
     public_url: str = ""
     oci_charts: bool = False
@@ -82,11 +83,11 @@ class Site:
 
     def __init__(self, bundle: BundleReader | None, store: Store | None, options: Options) -> None:
         self._options = options
-        prefix = Location.parse(f"x/{options.prefix}").prefix if options.prefix else ""
+        place = Location.parse(f"x/{options.prefix}", options.layout) if options.prefix else Location("x", "", options.layout)
         layers: list[Contents] = [store] if store else []
         if bundle:
-            layers.append(Bundled(bundle, prefix))
-        self._prefix = prefix
+            layers.append(Bundled(bundle, place))
+        self._place = place  # the host is of no account: only repositories are read
         self.contents = Stacked(layers)
         self._charts = ChartRepository(self.contents)
         releases = {**(_releases(bundle) if bundle else {}), **options.releases}
@@ -135,9 +136,9 @@ class Site:
             return wanted if inside else wanted.under(candidates(wanted.name, hosts=played)[0])
         known = self.contents.repositories()
         source = request.first("ns")
-        named = candidates(wanted.name, prefix=self._prefix, hosts=[*([source] if source else []), *played])
+        named = candidates(wanted.name, place=self._place, hosts=[*([source] if source else []), *played])
         found = next((name for name in named if name in known), None)
-        short = () if found else short_names(wanted.name, known, prefix=self._prefix)
+        short = () if found else short_names(wanted.name, known, place=self._place)
         return wanted.under(found or (short[0] if short else wanted.name))
 
     def _check_user(self, request: Request) -> None:

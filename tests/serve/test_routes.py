@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airgap.oci import Digest
+from airgap.ref import Location
 from airgap.serve.messages import RefusalError
 from airgap.serve.routes import Route, candidates, route, short_names
 
@@ -68,7 +69,7 @@ def test_what_is_no_name_by_the_grammar_goes_no_further(path: str, status: int, 
 
 def test_a_name_may_mean_several_repositories_and_the_named_host_comes_first() -> None:
     assert candidates("busybox", hosts=["docker.io"]) == ("docker.io/library/busybox", "busybox")
-    assert candidates("a/b", hosts=["quay.io"], prefix="team") == ("team/quay.io/a/b", "a/b", "team/a/b")
+    assert candidates("a/b", hosts=["quay.io"], place=Location("x", "team")) == ("team/quay.io/a/b", "a/b", "team/a/b")
     assert candidates("a/b", hosts=["reg.lan:5000"]) == ("reg.lan_5000/a/b", "a/b")
     assert candidates("a/b", hosts=["not a host"]) == ("a/b",)
 
@@ -77,5 +78,5 @@ def test_a_short_name_is_looked_for_under_every_source_and_docker_hub_wins() -> 
     known = ["quay.io/library/busybox", "docker.io/library/busybox", "ghcr.io/busybox", "team/x"]
     assert short_names("library/busybox", known) == ("docker.io/library/busybox", "quay.io/library/busybox")
     assert short_names("busybox", known) == ("docker.io/library/busybox", "ghcr.io/busybox")
-    assert short_names("busybox", [f"p/{name}" for name in known], prefix="p")[0] == "p/docker.io/library/busybox"
+    assert short_names("busybox", [f"p/{name}" for name in known], place=Location("x", "p"))[0] == "p/docker.io/library/busybox"
     assert short_names("absent", known) == ()
