@@ -15,6 +15,7 @@ from airgap.bundle import interrupted
 from airgap.cli import base, options, splitting
 from airgap.cli.connected import Planned, Upstream, look, plan_bundle, planned_from
 from airgap.cli.output import emit
+from airgap.cli.pace import duration
 from airgap.cli.progress import human
 from airgap.errors import ConfigurationError
 from airgap.inventory import left_out
@@ -24,6 +25,7 @@ from airgap.tools import Helm
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airgap.fetch import MirrorResult
     from airgap.inventory import Base
 
 
@@ -53,6 +55,7 @@ Examples:
 @click.option("--include-foreign", is_flag=True, help="Carry layers that their publisher wants fetched from elsewhere.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, write nothing.")
 @options.jobs
+@options.limit_rate
 @options.helm
 @options.output
 @options.common
@@ -74,13 +77,13 @@ def command(
 ) -> None:
     """Write the release channel's spec, the charts, every image, helm and airgap itself into BUNDLE.
 
-    An interrupted run is finished by the same command: no finished blob is fetched twice.
+    An interrupted run is finished by the same command: what was fetched is not fetched again, inside a blob either.
     """
     progress = options.progress(flags)
     chosen = base.base_of(base_file)  # a file that is none is refused before anybody is asked
     helm = Helm.find(flags.pop("helm_path"))
     with _scratch(bundle) as scratch:
-        upstream = Upstream.open(manifest_file, platforms, scratch, jobs)
+        upstream = Upstream.open(manifest_file, platforms, scratch, jobs, options.rate(flags.pop("limit_rate")))
         lock = Lock.from_bytes(lock_file.read_bytes(), str(lock_file)) if lock_file else interrupted(bundle)
         if volume:
             lock, split = splitting.split_of(bundle, base.rebased(lock, chosen) if lock_file and lock else None, split)
@@ -110,8 +113,7 @@ def command(
             split=split,
             volume=volume,
         )
-    told = "was whole already" if result.already else f"fetched {result.fetched} blobs, {human(result.fetched_size)}"
-    held = f" ({result.held} were there)" if result.held and not result.already else ""
+    retried = upstream.client.tally.retried
     emit(
         output_format,
         data={
@@ -121,13 +123,28 @@ def command(
             "fetched": result.fetched,
             "fetchedBytes": result.fetched_size,
             "held": result.held,
+            "resumedBytes": result.resumed_size,
+            "retried": retried,
+            "seconds": round(result.seconds, 3),
             "files": [str(path) for path in result.files],
             **_base_data(planned.lock),
         },
-        table=f"{splitting.told(result, split, volume)}: {human(result.size)}, {len(planned.lock.images)} images, {told}{held}"
-        f"; lock {result.digest}{_builds_on(planned.lock)}",
+        table=f"{splitting.told(result, split, volume)}: {human(result.size)}, {len(planned.lock.images)} images, "
+        f"{_summary(result, retried)}; lock {result.digest}{_builds_on(planned.lock)}",
         names=[str(path) for path in result.files],
     )
+
+
+def _summary(result: MirrorResult, retried: int) -> str:
+    """Return what was done in a few words: fetched, kept, retried, time, speed."""
+    if result.already:
+        return "was whole already"
+    parts = [f"{result.held} were there"] if result.held else []
+    parts += [f"{human(result.resumed_size)} of others too"] if result.resumed_size else []
+    kept = f" ({', '.join(parts)})" if parts else ""
+    speed = f", {human(result.fetched_size / result.seconds)}/s" if result.fetched_size and result.seconds else ""
+    again = f", retried {retried}" if retried else ""
+    return f"fetched {result.fetched} blobs, {human(result.fetched_size)}{kept} in {duration(result.seconds)}{speed}{again}"
 
 
 def _dry(planned: Planned, bundle: Path, output_format: str) -> None:
