@@ -87,7 +87,7 @@ def command(
         lock = Lock.from_bytes(lock_file.read_bytes(), str(lock_file)) if lock_file else interrupted(bundle)
         if volume:
             lock, split = splitting.split_of(bundle, base.rebased(lock, chosen) if lock_file and lock else None, split)
-            planned = splitting.planned_volume(upstream, lock, helm, bundle, split, volume)
+            planned = splitting.planned_volume(upstream, lock, helm, bundle, split=split, volume=volume)
         elif lock is not None:
             if lock_file is None:
                 progress.warn(f"{bundle} was begun before and is finished now; to begin anew delete {bundle}.partial")

@@ -39,7 +39,7 @@ def options(command: Command) -> Command:
         "--volume",
         type=click.IntRange(1),
         metavar="N",
-        help="Make only this volume of a split bundle again, from its --lock; --split as before, unless other volumes lie here.",
+        help="Make only this volume again, from its --lock; --split as before, unless other volumes lie here.",
     )
     return split(volume(command))
 
@@ -70,7 +70,7 @@ def split_of(bundle: Path, lock: Lock | None, split: int | None) -> tuple[Lock, 
     return lock, found
 
 
-def planned_volume(upstream: Upstream, lock: Lock, helm: Helm, bundle: Path, split: int, volume: int) -> Planned:
+def planned_volume(upstream: Upstream, lock: Lock, helm: Helm, bundle: Path, *, split: int, volume: int) -> Planned:
     """Find the sources of what lies in one volume: nothing else is asked for."""
     needed = reaching_into(bundle, lock, split, volume)
 
