@@ -73,6 +73,13 @@ class Queue:
         """Return what is to be looked at now."""
         return [key for key, item in self.items.items() if item.due <= time.monotonic()]
 
+    def made(self, written: dict[tuple[str, str], dict[str, str]]) -> None:
+        """Note which Secrets were made just now: that is no news, but a change of theirs is."""
+        for key, secrets in written.items():
+            if key in self.items:
+                self.items[key].secrets = {**secrets, **self.items[key].secrets}
+        written.clear()
+
     def done(self, key: tuple[str, str], delay: float | None) -> None:
         """Note that it was looked at; ``delay`` None means an error: again, ever later."""
         item = self.items[key]
@@ -108,6 +115,7 @@ class Operator:
         self.queue.look(resources, secrets)
         for key in self.queue.due():
             self.queue.done(key, self._reconcile(*key))
+            self.queue.made(self.reconciler.made)
 
     def _reconcile(self, namespace: str, name: str) -> float | None:
         try:

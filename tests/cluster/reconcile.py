@@ -58,6 +58,8 @@ class Reconciler:
 
     def __init__(self, api: Api, pod: Pod, volumes: Volumes, folder: Path, retry: float) -> None:
         self.api, self.pod, self.volumes, self.folder, self.retry = api, pod, volumes, folder, retry
+        self.made: dict[tuple[str, str], dict[str, str]] = {}
+        """By custom resource, the Secrets that were made for it and their versions."""
 
     def reconcile(self, namespace: str, name: str) -> float:
         """Do what is to be done for one custom resource; return after how many seconds to look again."""
@@ -216,7 +218,9 @@ class Work:
             "data": {key: base64.b64encode(text.encode()).decode() for key, text in spec.data().items()},
         }
         if self.api.find(self._secret(name)) is None:
-            self.api.call("POST", f"/api/v1/namespaces/{self.namespace}/secrets", body)
+            made = self.api.call("POST", f"/api/v1/namespaces/{self.namespace}/secrets", body)
+            versions = self.by.made.setdefault((self.namespace, self.name), {})
+            versions[name] = made["metadata"]["resourceVersion"]
         else:
             self.api.call("PUT", self._secret(name), body)
 
