@@ -3,8 +3,8 @@
 For references that no value moves, and for whoever prefers mirrors to rewritten values. One source host is one mirror, because
 the source host stays in the path (design.md decision 10) or is left out; in the layout FLAT each repository is a mirror of its
 own, and containerd's format, which can only put a path before another, has none. Formats: containerd ``certs.d`` (hosts.md of
-containerd), CRI-O and podman ``registries.conf`` (containers-registries.conf(5)), OpenShift IDMS and ITMS (config.openshift.io/v1),
-rke2 and k3s ``registries.yaml``.
+containerd), CRI-O and podman ``registries.conf`` (containers-registries.conf(5)), OpenShift IDMS and ITMS
+(config.openshift.io/v1), rke2 and k3s ``registries.yaml``.
 
 Invariants: no file allows a fallback to the outside, as far as its format can say so; each is checked by resolving every locked
 reference through its text (cases.md R6, C2) before it is handed out.

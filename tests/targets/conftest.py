@@ -1,5 +1,6 @@
-"""The target registries of the push tests, for layouts and kinds of data."""
+"""The target registries of the push tests, and the two halves of the end-to-end tests, for layouts, names and kinds of data."""
 
+from tests.e2e.conftest import bare, crossing, pushed
 from tests.push.conftest import proxy, target
 
-__all__ = ["proxy", "target"]
+__all__ = ["bare", "crossing", "proxy", "pushed", "target"]
