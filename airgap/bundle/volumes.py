@@ -18,6 +18,7 @@ import os
 import re
 import resource
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -314,11 +315,10 @@ class VolumesMedium(PiecesMedium):
         self.volumes = volumes
         self._files: list[int] = []
         room_for_files(volumes.identity.count)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             pieces = [self._open(volumes.found[number]) for number in range(1, volumes.identity.count + 1)]
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
         last = volumes.found[volumes.identity.count]
         assert last.label is not None  # noqa: S101  # only labelled files are chosen
         whole, behind = volumes.identity.whole, last.label.installer_size
