@@ -77,7 +77,7 @@ def accept(server: Server, progress: Progress, *, large: int = LARGE, wait: floa
     made: list[Check] = []
     versions: dict[str, str] = {}
     for check in _checks(server, versions, large, wait):
-        progress.done(check.name, check.verdict)
+        progress.debug(f"{check.name}: {check.verdict}")
         made.append(check)
     return Report(server.url, tuple(made), versions)
 
@@ -85,10 +85,10 @@ def accept(server: Server, progress: Progress, *, large: int = LARGE, wait: floa
 def _checks(server: Server, versions: dict[str, str], large: int, wait: float) -> Iterator[Check]:
     host = _tried("host", lambda: _host(server), fix="is the ingress up? airgap status; give --ca-file for a private CA")
     yield host
-    yield _https(server.url)
     if host.verdict == FAILED:
         yield Check("rest", SKIPPED, "nothing else can be checked while the host does not answer")
         return
+    yield _https(server.url)
     if not server.api_key:
         yield Check("login", SKIPPED, "no API key was given", "WANDB_API_KEY=... or --api-key-stdin; made at HOST/authorize")
         return

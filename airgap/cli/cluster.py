@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from airgap.cli.options import explicit_credential
 from airgap.kube import Kubectl
 from airgap.registry import Registry
 from airgap.status import Subject
@@ -53,6 +54,8 @@ def registry(command: Command) -> Command:
     file = click.Path(exists=True, dir_okay=False, path_type=Path)
     for option in reversed(
         [
+            click.option("--username", envvar="AIRGAP_USERNAME", help="User of the registry; with --password-stdin."),
+            click.option("--password-stdin", is_flag=True, help="Read the password from standard input."),
             click.option("--ca-file", type=file, help="PEM file of the CA that signed the registry's certificate."),
             click.option("--plain-http", is_flag=True, help="Speak HTTP to the registry."),
             click.option("--insecure-skip-tls-verify", is_flag=True, help="Do not check the registry's certificate."),
@@ -80,4 +83,10 @@ def opener(flags: dict[str, Any]) -> Callable[[str], Registry]:
         insecure_skip_tls_verify=flags.pop("insecure_skip_tls_verify"),
     )
     store = CredentialStore.from_environment(os.environ, Path.home())
-    return lambda host: Registry(Client(hosts={host: settings}, credentials=store, environ=os.environ), host)
+    credential = explicit_credential(flags.pop("username"), from_stdin=flags.pop("password_stdin"))
+
+    def opened(host: str) -> Registry:
+        known = store.with_explicit(host, credential) if credential else store
+        return Registry(Client(hosts={host: settings}, credentials=known, environ=os.environ), host)
+
+    return opened

@@ -214,7 +214,7 @@ def target(options: dict[str, Any], *, jobs: int = JOBS, rate: Rate | None = Non
         insecure_skip_tls_verify=options.pop("insecure_skip_tls_verify"),
     )
     store = CredentialStore.from_environment(os.environ, Path.home())
-    credential = _credential(options.pop("username"), from_stdin=options.pop("password_stdin"))
+    credential = explicit_credential(options.pop("username"), from_stdin=options.pop("password_stdin"))
     if credential:
         store = store.with_explicit(location.registry, credential).with_explicit(pull.registry, credential)
     hosts = {pull.registry: settings, location.registry: settings}
@@ -223,7 +223,7 @@ def target(options: dict[str, Any], *, jobs: int = JOBS, rate: Rate | None = Non
     return Target(location, client, credential, settings.plain_http, ca_text, pull)
 
 
-def _credential(username: str | None, *, from_stdin: bool) -> Credential | None:
+def explicit_credential(username: str | None, *, from_stdin: bool) -> Credential | None:
     """Return the explicit credential: --username with --password-stdin, or AIRGAP_USERNAME with AIRGAP_PASSWORD."""
     password = sys.stdin.readline().rstrip("\r\n") if from_stdin else os.environ.get("AIRGAP_PASSWORD", "")
     if bool(username) != bool(password):

@@ -126,7 +126,7 @@ def judge(seen: Observation) -> Status:
         phase=phase_of(seen.resource),
         receipt=_receipt(seen),
         releases=seen.releases,
-        app_version=next((_version(pod) for pod in owners.pods() if role_of(pod, seen.name).name == "app"), ""),
+        app_version=next((_version(pod, known) for pod in owners.pods() if role_of(pod, seen.name).name == "app"), ""),
         pods=rows,
         foreign=foreign,
         problems=tuple(sorted(set(_problems(seen, owners, rows, foreign)))),
@@ -294,10 +294,16 @@ def _elsewhere(seen: Observation, workloads: Iterable[dict[str, Json]]) -> Itera
         yield from explain_object(claim)
 
 
-def _version(pod: dict[str, Json]) -> str:
-    """Return the tag of a pod's first image, or its digest's beginning."""
+def _version(pod: dict[str, Json], known: Known | None) -> str:
+    """Return the tag of a pod's first image: as it names it, or as the receipt calls the digest that it names."""
     try:
         reference = Reference.parse(text(pod, "spec", "containers", 0, "image"))
+        if reference.tag or reference.digest is None:
+            return reference.tag
+        for name, digest in (known.images if known else {}).items():
+            installed = Reference.parse(name)
+            if digest == str(reference.digest) and installed.name == reference.name and installed.tag:
+                return installed.tag
     except ConfigurationError:
         return ""
-    return reference.tag or (reference.digest.short if reference.digest else "")
+    return reference.digest.short
