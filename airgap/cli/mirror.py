@@ -113,7 +113,12 @@ def command(
             split=split,
             volume=volume,
         )
-    retried = upstream.client.tally.retried
+    what = splitting.told(result, split, volume)
+    _emit(result, planned.lock, what, upstream.client.tally.retried, output_format)
+
+
+def _emit(result: MirrorResult, lock: Lock, what: str, retried: int, output_format: str) -> None:
+    """Say what was done; ``what`` names the files."""
     emit(
         output_format,
         data={
@@ -127,10 +132,10 @@ def command(
             "retried": retried,
             "seconds": round(result.seconds, 3),
             "files": [str(path) for path in result.files],
-            **_base_data(planned.lock),
+            **_base_data(lock),
         },
-        table=f"{splitting.told(result, split, volume)}: {human(result.size)}, {len(planned.lock.images)} images, "
-        f"{_summary(result, retried)}; lock {result.digest}{_builds_on(planned.lock)}",
+        table=f"{what}: {human(result.size)}, {len(lock.images)} images, "
+        f"{_summary(result, retried)}; lock {result.digest}{_builds_on(lock)}",
         names=[str(path) for path in result.files],
     )
 
