@@ -73,6 +73,18 @@ class Receipt:
         """Whether what it describes came to run."""
         return self.state == DONE
 
+    def of_parts(self, *, operator: bool, server: bool, before: Receipt | None) -> Receipt:
+        """Return the receipt of an install of one half alone: the other half is as the receipt before says, or not there."""
+        old = before or replace(
+            self, operator_values={}, operator_version="", resource={}, chart={}, server_version="", images={}
+        )
+        receipt = self
+        if not operator:
+            receipt = replace(receipt, operator_values=old.operator_values, operator_version=old.operator_version)
+        if not server:
+            receipt = replace(receipt, resource=old.resource, chart=old.chart, server_version=old.server_version)
+        return receipt if operator and server else replace(receipt, images={**old.images, **receipt.images})
+
     def after(self, *stages: str) -> Receipt:
         """Return the receipt with more stages done."""
         return replace(self, stages=tuple(dict.fromkeys((*self.stages, *stages))))

@@ -75,14 +75,12 @@ class Standing:
         """Return what was changed by hand and would be overwritten by ``intent``."""
         found: list[Edit] = []
         if self.resource is not None:
-            meant = [
-                it.resource.get("spec") or {} for it in self.receipts() if "resource" in it.stages or it.state == "running"
-            ]
+            meant = [it.resource.get("spec") or {} for it in self.receipts() if it.resource]
             wanted = intent.resource.to_document()["spec"]
             label = f"{KIND} {intent.resource.namespace}/{intent.resource.name}"
             found += _edits((label, "spec"), wanted, meant, self.resource.get("spec") or {}, _hands(self.resource))
         if self.operator is not None:
-            meant = [it.operator_values for it in self.receipts()]
+            meant = [dict(it.operator_values) for it in self.receipts() if it.operator_version]
             label = f"helm release {self.operator.namespace}/{self.operator.name}"
             found += _edits((label, "values"), dict(intent.operator_values), meant, dict(self.operator_values), "")
         return tuple(sorted(found))

@@ -155,6 +155,8 @@ class _Run:
         self.standing = look(self.kubectl, self.tools.releases, self.intent)
         refuse(self.standing, self.intent, self.options)
         latest, current = self.standing.latest, self.standing.current
+        parts = self.options.parts
+        self.receipt = self.receipt.of_parts(operator=OPERATOR in parts, server=SERVER in parts, before=latest)
         if latest is not None and latest.identity == self.receipt.identity:
             stages = (*latest.stages, *self.receipt.stages)
             self.receipt = latest.after(*stages)

@@ -264,12 +264,14 @@ def _component(name: str, live: Mapping[str, Any] | None, troubles: tuple[Troubl
     current = int(status.get("observedGeneration") or 0) >= int(get(dict(live), ("metadata", "generation")) or 0)  # type: ignore[arg-type]
     if kind == "DaemonSet":
         wanted, ready = int(status.get("desiredNumberScheduled") or 0), int(status.get("numberReady") or 0)
-        updated = int(status.get("updatedNumberScheduled") or 0)
+        updated, outdated = int(status.get("updatedNumberScheduled") or 0), 0
     else:
-        wanted, ready = int(spec.get("replicas", 1)), int(status.get("readyReplicas") or 0)
-        updated = int(status.get("updatedReplicas") or 0)
-        ready = min(ready, wanted) if int(status.get("replicas") or 0) <= wanted else min(ready, updated)
-    is_up = current and updated >= wanted and ready >= wanted
+        wanted, updated = int(spec.get("replicas", 1)), int(status.get("updatedReplicas") or 0)
+        outdated = max(
+            0, int(status.get("replicas") or 0) - updated
+        )  # pods of before, which keep running until they are replaced
+        ready = max(0, int(status.get("readyReplicas") or 0) - outdated)
+    is_up = current and updated >= wanted and ready >= wanted and not outdated
     return Component(name, kind, ready, wanted, is_up, () if is_up else troubles)
 
 
