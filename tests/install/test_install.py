@@ -49,10 +49,10 @@ def test_a_dry_run_shows_every_object_and_changes_nothing(site: Site, bundles: B
     assert {"Namespace", "CustomResourceDefinition", "Deployment", "WeightsAndBiases", "ConfigMap"} <= set(shown)
     assert set(shown.values()) == {"create"}
     assert site.cluster.get("namespace", site.namespace) == {}
-    assert not _writes(site, asked)
+    assert not writes(site, asked)
 
 
-def _writes(site: Site, start: int) -> list[str]:
+def writes(site: Site, start: int) -> list[str]:
     """Requests that changed something: neither a question about rights nor a dry run."""
     return [
         it["requestURI"]
