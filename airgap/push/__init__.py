@@ -41,8 +41,9 @@ __all__ = ["JOBS", "Landed", "PushResult", "push"]
 JOBS = 6
 """Transfers at a time by default; the same as for ``fetch``."""
 
-GRACE = 10.0
+GRACE = 20.0
 """Seconds for the pieces under way to end when the push is stopped: registries keep a piece that ended (``registry.ways``)."""
+STOPPING = f"stopping: the pieces under way are ended first, in {GRACE:.0f} seconds at most; Ctrl-C stops at once"
 
 
 def push(
@@ -61,14 +62,15 @@ def push(
     once), RegistryError (a tag that may not move), NetworkError, BundleError (the medium is damaged), IntegrityError (the
     registry has lost what a delta builds on).
     """
-    progress, crew = progress or Progress(), Crew(jobs, grace=GRACE)
+    told = progress = progress or Progress()
+    crew = Crew(jobs, GRACE, lambda: told.warn(STOPPING))
     begun, retried = time.monotonic(), registry.client.tally.retried
     refuse_foreign(bundle.lock, include_foreign=include_foreign)
     want = wanted(bundle.lock, location)
     found = survey(registry, want, crew, progress)
     grounds = stand(bundle.lock, registry, want, location, found.inventory, crew=crew, progress=progress)
     todo = plan(want, grounds.inventory)
-    probe(registry, todo, found.inventory, crew)
+    probe(registry, todo, found.inventory, crew, location)
     landed = _landed(want, found.inventory, location, dry_run=dry_run)
     total = len({(item.repository, it.digest) for item in want for it in (*item.tree.manifests, *item.tree.blobs)})
     result = PushResult(

@@ -10,26 +10,22 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airgap.errors import NotFoundError, RegistryError, UnauthorizedError
+from airgap.errors import ConfigurationError, NotFoundError, RegistryError, UnauthorizedError
 from airgap.plan import Inventory
+from airgap.registry.habits import habit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from airgap.bundle.crew import Crew
     from airgap.oci import Descriptor, Digest
     from airgap.plan import Plan, Wanted
     from airgap.progress import Progress
+    from airgap.ref import Location
     from airgap.registry import Registry
 
 POLICY = 412
 """Harbor answers so to HEAD and GET of what its scanner dislikes: it is there, but unreadable (cases.md P2)."""
-
-RECIPES = (
-    (".dkr.ecr.", "aws ecr create-repository --repository-name {repository}"),
-    ("", "create {project} (Harbor: a project; Artifactory and Nexus: a repository key; GitLab: a project)"),
-)
-"""How a missing repository is made, by a part of the registry's host name (cases.md P8, P17)."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +89,11 @@ class _Look:
             return None
 
 
-def probe(registry: Registry, plan: Plan, inventory: Inventory, crew: Crew) -> None:
-    """Open and cancel an upload in each repository that nothing was found in; raise once for all that refuse (cases.md P8)."""
+def probe(registry: Registry, plan: Plan, inventory: Inventory, crew: Crew, location: Location) -> None:
+    """Open and cancel an upload in each repository that nothing was found in; raise once for all that refuse (cases.md P8).
+
+    Names that the product at hand is known not to take are a ConfigurationError, before any is tried.
+    """
     known = {repository for repository, _ in inventory.blobs} | {repository for repository, _ in inventory.tags}
     refused: dict[str, NotFoundError | UnauthorizedError] = {}
 
@@ -104,18 +103,20 @@ def probe(registry: Registry, plan: Plan, inventory: Inventory, crew: Crew) -> N
         except (NotFoundError, UnauthorizedError) as error:
             refused[repository] = error
 
-    crew.run((repository for repository in plan.repositories if repository not in known), ask)
+    fresh = [repository for repository in plan.repositories if repository not in known]
+    if not fresh:
+        return
+    habit = habit_of(registry.client, registry.host)
+    message, hint = habit.trouble(fresh, location)
+    if message:
+        raise ConfigurationError(message, hint=hint)
+    crew.run(fresh, ask)
     if not refused:
         return
     first = refused[min(refused)]
+    missing = habit.missing(refused)
     raise type(first)(
         f"{len(refused)} of {len(plan.repositories)} repositories cannot be written to, and nothing was sent: "
         f"{', '.join(sorted(refused))} ({first.message})",
-        hint=_recipe(registry.host, sorted(refused)) if isinstance(first, NotFoundError) else first.hint,
+        hint=missing if isinstance(first, NotFoundError) else f"{first.hint}; or {missing}" if habit.create else first.hint,
     )
-
-
-def _recipe(host: str, repositories: Iterable[str]) -> str:
-    recipe = next(text for part, text in RECIPES if part in host)
-    told = {recipe.format(repository=repository, project=repository.partition("/")[0]): None for repository in repositories}
-    return "; ".join(told)
