@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from airgap.bundle.medium import FileMedium
 from airgap.bundle.reader import BundleReader
 from airgap.bundle.room import check_room
+from airgap.bundle.volumes import look
 from airgap.errors import AirgapError, DiskError
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ class FileTarget:
         return partial_path(self.path).exists()
 
     def rivals(self) -> tuple[Path, ...]:
-        """See Target."""
-        return ()
+        """See Target: half-written volumes."""
+        return tuple(seen.path for seen in look(partial_path(self.path)))
 
     def make_ready(self, *, again: bool) -> None:
         """See Target."""

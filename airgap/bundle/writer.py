@@ -194,8 +194,8 @@ class BundleWriter:
             )
         if rivals:
             raise ConfigurationError(
-                f"{rivals[0].name} is the beginning of the same bundle with another --split",
-                hint=f"finish it with that --split, or delete {journal} and what begins with {partial}",
+                f"{rivals[0].name} is the beginning of a bundle with another --split, or without",
+                hint=f"finish it as it was begun, or delete {journal} and what begins with {partial}",
             )
         try:
             self._target.make_ready(again=story is not None)

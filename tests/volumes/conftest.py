@@ -1,0 +1,71 @@
+"""A bundle as one file, and the same in volumes of 4000 bytes each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airgap.bundle.arrange import arrange
+from airgap.bundle.label import tail_size
+from airgap.bundle.medium import read
+from airgap.bundle.volumes import open_medium
+from airgap.fetch import mirror
+from tests.bundle.estate import Estate, bundle, small
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIZE = 4000
+"""Bytes of a volume in these tests: 14 of them, the last one smaller."""
+
+
+def split(estate: Estate, path: Path, size: int = SIZE, **more) -> Path:
+    """Write the bundle of ``estate`` in volumes."""
+    mirror(estate.lock, estate, path, split=size, **more)
+    return path
+
+
+def volume(base: Path, number: int) -> Path:
+    return base.with_name(f"{base.name}.{number:03d}")
+
+
+def volumes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def joined(path: Path, **more) -> bytes:
+    """All that a reader sees of a bundle."""
+    medium = open_medium(path, **more)
+    try:
+        return read(medium, 0, medium.size)
+    finally:
+        medium.close()
+
+
+def newer() -> Estate:
+    """The next release: everything of the small estate, and one image more."""
+    estate = small()
+    estate.image("a.io/new:1", b"new" * 2000)
+    return estate
+
+
+def tail() -> int:
+    return tail_size(arrange(small().lock))
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> bytes:
+    """The bytes of the bundle in one file."""
+    path = bundle(small(), tmp_path / "whole.tar")
+    data = path.read_bytes()
+    path.unlink()
+    return data
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """The name of a split bundle of 14 volumes."""
+    folder = tmp_path / "medium"
+    folder.mkdir()
+    return split(small(), folder / "wandb.tar")
