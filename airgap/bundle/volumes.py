@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from airgap.bundle.medium import OnRead
 
 _NAME = re.compile(r"(?P<base>.+)\.(?P<number>\d{3})", re.DOTALL)
+LISTED = 4
+"""What a sentence names one by one before it only counts."""
+
 SPARE_FILES = 256
 """Open files that a run needs beside the volumes: connections, the journal, what Python holds."""
 
@@ -92,6 +95,8 @@ class VolumeSet:
             many, them = ("s", "them") if len(missing) > 1 else ("", "it")
             is_ = "are" if len(missing) > 1 else "is"
             told.insert(0, f"volume{many} {ranges(missing)} of {self.identity.count} {is_} missing, bring {them}")
+        if len(told) > LISTED:
+            told[LISTED:] = [f"and {len(told) - LISTED} volumes more, which airgap verify {self.base.name} lists"]
         return "; ".join(told)
 
 
