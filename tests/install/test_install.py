@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.install.conftest import NEW_SERVER, OLD_OPERATOR, OLD_SERVER
+from tests.install.conftest import COMMAND_LIMIT, NEW_SERVER, OLD_OPERATOR, OLD_SERVER
 
 if TYPE_CHECKING:
     from tests.install.conftest import Bundles, Site
@@ -26,6 +28,21 @@ def test_one_command_installs_and_the_same_command_again_changes_nothing(site: S
     assert second["pushed"]["sent"] == 0
     assert site.versions() == before
     assert site.revisions("operator") == ["operator-1.4.0"]
+
+
+def test_the_bundle_installs_itself_with_python_kubectl_and_nothing_else(site: Site, bundles: Bundles) -> None:
+    arguments = site.command("install", bundles.new, "--timeout", "60s")[3:]
+    environ = {name: site.environ[name] for name in ("HOME", "XDG_CACHE_HOME", "AIRGAP_USERNAME", "AIRGAP_PASSWORD")}
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(bundles.new), *arguments],
+        env={**environ, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=COMMAND_LIMIT,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert site.resource()["status"]["phase"] == "Completed"
 
 
 def test_the_pull_secret_reaches_every_service_account_that_pods_use(site: Site, bundles: Bundles) -> None:

@@ -42,13 +42,15 @@ def _workload(kind: str, name: str, account: str = "", *, hook: str = "", **cont
 
 
 def _intent(*server: Document, operator: tuple[Document, ...] = (), **more: Any) -> Intent:
-    location = Location.parse("reg.lan/wandb")
-    parts = {
-        "operator": Part("operator", "1.0.0", "operator", "ops", operator),
-        "server": Part("operator-wandb", "1.0.0", "wandb", "apps", server),
-    }
     given: dict[str, Any] = {"operator_values": {"airgapped": True}, "resource": _resource({"a": 1}), **more}
-    return Intent(bundle="wandb", lock=Digest.of(b"lock"), location=location, **parts, **given)
+    return Intent(
+        bundle="wandb",
+        lock=Digest.of(b"lock"),
+        location=Location.parse("reg.lan/wandb"),
+        operator=Part("operator", "1.0.0", "operator", "ops", operator),
+        server=Part("operator-wandb", "1.0.0", "wandb", "apps", server),
+        **given,
+    )
 
 
 def _resource(values: dict[str, Any]) -> CustomResource:
@@ -74,9 +76,9 @@ def test_objects_are_applied_in_the_order_that_lets_the_next_ones_start() -> Non
 
 
 def test_an_object_keeps_its_own_namespace_and_cluster_wide_ones_get_none() -> None:
-    own = {"kind": "Secret", "metadata": {"name": "a", "namespace": "b"}}
+    own: dict[str, Any] = {"kind": "Secret", "metadata": {"name": "a", "namespace": "b"}}
     assert placed(own, "c") == own
-    wide = {"kind": "ClusterRole", "metadata": {"name": "a"}}
+    wide: dict[str, Any] = {"kind": "ClusterRole", "metadata": {"name": "a"}}
     assert placed(wide, "c") == wide
 
 
