@@ -9,12 +9,14 @@ import pytest
 from airgap.bundle.arrange import arrange
 from airgap.bundle.label import tail_size
 from airgap.bundle.medium import read
-from airgap.bundle.volumes import open_medium
+from airgap.bundle.volumes import open_medium, see
 from airgap.fetch import mirror
 from tests.bundle.estate import Estate, bundle, small
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from airgap.bundle.label import Label
 
 SIZE = 4000
 """Bytes of a volume in these tests: 14 of them, the last one smaller."""
@@ -41,6 +43,13 @@ def joined(path: Path, **more) -> bytes:
         return read(medium, 0, medium.size)
     finally:
         medium.close()
+
+
+def label_of(path: Path) -> Label:
+    """What a volume says of itself."""
+    label = see(path).label
+    assert label
+    return label
 
 
 def newer() -> Estate:

@@ -11,7 +11,7 @@ from airgap.errors import BundleError
 from airgap.progress import Progress
 from airgap.verify import verify
 from tests.bundle.estate import small
-from tests.volumes.conftest import SIZE, newer, split, tail, volume
+from tests.volumes.conftest import SIZE, label_of, newer, split, tail, volume
 
 
 def damage(path, position, data=b"\xff"):
@@ -26,6 +26,7 @@ def test_one_volume_is_checked_alone_with_nothing_else_there(base, tmp_path):
     shutil.copy(volume(base, 7), tmp_path / "wandb.tar.007")
     found = verify(tmp_path / "wandb.tar.007")
     assert found
+    assert found.volume
     assert (found.volume.number, found.count, found.bring) == (7, 14, ())
     assert found.size == SIZE
 
@@ -99,7 +100,7 @@ def test_a_stale_volume_is_told_by_verify_too(base, tmp_path):
     assert found.bring == (7,)
     assert "belongs to another bundle" in found.faults[0].message
     assert verify(volume(base, 7)), "by itself it is a sound volume"
-    assert verify(volume(base, 7)).volume.identity.bundle == newer().lock.digest
+    assert label_of(volume(base, 7)).identity.bundle == newer().lock.digest
 
 
 class Read(Progress):
