@@ -32,6 +32,8 @@ TRIES = 5
 PRUNE_AGAIN = 60.0
 """Seconds until a failed removal is tried again."""
 HISTORY = 10
+HOOK_LIMIT = "30s"
+"""How long a hook may take, the pull of its image included: helm's library default where nobody sets a timeout."""
 ADOPTED = (
     *("/apis/apps/v1/deployments", "/apis/apps/v1/statefulsets", "/apis/apps/v1/daemonsets"),
     *("/apis/networking.k8s.io/v1/ingresses", "/api/v1/services", "/api/v1/configmaps", "/api/v1/secrets"),
@@ -267,11 +269,11 @@ class Work:
                 "--values",
                 f"{scratch}/values.json",
             ),
-            *("--history-max", str(HISTORY), "--server-side=false"),
+            *("--history-max", str(HISTORY), "--server-side=false", "--timeout", HOOK_LIMIT),
         )
 
     def run_helm(self, *arguments: str) -> None:
-        """Run helm with the service account's rights; ApplyError with its last line."""
+        """Run helm with the service account's rights; ApplyError with what it says."""
         parts: dict[str, Any] = {
             "clusters": [{"name": "c", "cluster": {"server": self.api.server, "certificate-authority": str(self.api.ca_file)}}],
             "users": [{"name": "u", "user": {"token": self.api.token}}],
@@ -286,7 +288,7 @@ class Work:
         program = shutil.which("helm") or "helm"
         done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, env=env)
         if done.returncode:
-            raise ApplyError((done.stderr.strip().splitlines() or [f"helm ended with {done.returncode}"])[-1])
+            raise ApplyError(" ".join(done.stderr.split()) or f"helm ended with {done.returncode}")
 
     def _adopt(self) -> None:
         metadata = self.resource["metadata"]

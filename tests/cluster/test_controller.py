@@ -130,6 +130,19 @@ def test_deleting_the_resource_uninstalls_the_release(site: Site, charts: dict[s
     site.cluster.until(lambda: not site.cluster.objects("deployments", site.namespace))
 
 
+@pytest.mark.slow
+def test_a_hook_has_half_a_minute_for_everything_its_pull_included(site: Site, charts: dict[str, Path]):
+    site.charts(operator_wandb=charts["0.43.0"])
+    site.apply({"path": PATH})
+    site.becomes("Completed")
+    with site.cluster.plight({"alpine/k8s": "image-unreachable"}):
+        site.apply({"path": PATH}, more=1)
+        site.becomes("Invalid Config")
+    assert "pre-upgrade" in site.log
+    site.apply({"path": PATH}, more=2)
+    site.becomes("Completed")
+
+
 def test_a_resource_that_was_never_installed_cannot_be_deleted(site: Site):
     site.apply({"path": "/charts/never"})
     site.becomes("Invalid Config")
