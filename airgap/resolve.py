@@ -251,9 +251,11 @@ class _Place:
         return gathered.tree(replace(manifest.descriptor, platform=platform))
 
     def _whole(self, index: Index) -> LockedTree:
-        """Return an index with all its children; an attestation that a proxy does not serve is left out with a warning."""
+        """Return an index with all its children; those that are not served and not asked for are left out with a warning."""
         gathered = _Gathered()
         self._add_children(gathered, index.manifests)
+        if index.manifests and not gathered.manifests:
+            raise NotFoundError(f"{self.registry.host} has no child of the index {self.reference} {index.descriptor.digest}")
         return gathered.tree(index.descriptor)
 
     def _sparse(self, index: Index, chosen: Sequence[Descriptor]) -> LockedTree:
@@ -270,9 +272,11 @@ class _Place:
             try:
                 self._add(gathered, self.get(child.digest))
             except NotFoundError:
-                if not child.is_attestation:
+                platform = child.platform
+                if not child.is_attestation and platform and any(platform.provides(it) for it in self.work.platforms):
                     raise
-                self.work.warn(f"{self.reference}: its attestation {child.digest.short} is not served; the image counts")
+                what = "attestation" if child.is_attestation else f"child {platform or ''}".rstrip()
+                self.work.warn(f"{self.reference}: its {what} {child.digest.short} is not served; the image counts")
                 gathered.absent.append(child.digest)
 
     def _add(self, gathered: _Gathered, item: Manifest | Index) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from airgap.bundle import BundleReader
     from airgap.bundle.crew import Crew
-    from airgap.oci import Descriptor, Digest
+    from airgap.oci import Descriptor, Digest, Index
     from airgap.plan import Copy, Plan, Tag
     from airgap.progress import Progress
     from airgap.registry import Registry
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
 REFUSED_TAG = frozenset({400, 403, 409, 412})
 """Statuses with which registries refuse to move an immutable tag (cases.md P1)."""
+
+SPARSE_HINT = (
+    "the index names children that are not in the bundle (other platforms), and this registry takes no such index: mirror with "
+    "one --platform, or with --platform all"
+)
+FOREIGN_HINT = (
+    "the image has layers with URLs of their own, which some registries refuse (distribution: list them in "
+    "validation.manifests.urls.allow), or leave the image out"
+)
 
 
 class Sender:
@@ -136,6 +145,7 @@ class Sender:
             self._registry.put_manifest(repository, locator, manifest.raw, descriptor.media_type)
         except (RegistryError, NotFoundError) as error:
             if "BLOB_UNKNOWN" not in error.message or not isinstance(manifest, Manifest):
+                error.hint = _why(manifest, error) or error.hint
                 raise
             self._progress.debug(f"{repository}: {error.message}; looking at its blobs once more")
             self._again(repository, manifest)
@@ -162,6 +172,13 @@ class Sender:
     def _note(self, error: RegistryError) -> None:
         with self._counting:
             self.refused_tags.append(error)
+
+
+def _why(manifest: Manifest | Index, error: RegistryError | NotFoundError) -> str:
+    """Return what to do about a manifest that a registry refuses for what it names; empty: nothing is known."""
+    if isinstance(manifest, Manifest):
+        return FOREIGN_HINT if any(layer.urls for layer in manifest.layers) else ""
+    return SPARSE_HINT if "BLOB_UNKNOWN" in error.message else ""
 
 
 def _by_digest(copies: Iterable[Copy]) -> list[list[Copy]]:

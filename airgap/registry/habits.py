@@ -227,8 +227,7 @@ _ANSWERS = frozenset({200, 401, 403, 404})
 
 
 def recognise(host: str, headers: Mapping[str, str]) -> Habit:
-    """Return the row that fits ``host`` or the headers of its ``/v2/`` (looked up without regard to case); OTHER if "
-    "none does."""
+    """Return the row that fits ``host`` or the headers of its ``/v2/`` (in any case of letters); OTHER if none does."""
     bare = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
     lower = {name.lower(): text for name, text in headers.items()}
     challenge = re.sub(r'",\s+', '",', lower.get("www-authenticate", ""))
