@@ -24,6 +24,9 @@ T = TypeVar("T")
 GRACE = 2.0
 """Seconds that the others get to reach their next ``check`` after a failure or Ctrl-C; a 1 MiB chunk takes far less."""
 
+SOON = 0.5
+"""Seconds of the grace after which ``on_stop`` is called, so that somebody tells what is waited for."""
+
 POLL = 1.0
 """Seconds between two looks at a thread; joining without a limit would delay Ctrl-C on some platforms."""
 
@@ -35,9 +38,9 @@ class StoppedError(Exception):
 class Crew:
     """``jobs`` threads for one stage (the one budget of parallelism)."""
 
-    def __init__(self, jobs: int, grace: float = GRACE) -> None:
+    def __init__(self, jobs: int, grace: float = GRACE, on_stop: Callable[[], None] | None = None) -> None:
         self.jobs = max(1, jobs)
-        self._grace = grace
+        self._grace, self._on_stop = grace, on_stop
         self._stopping = threading.Event()
         self._failures: list[BaseException] = []
 
@@ -48,20 +51,22 @@ class Crew:
 
     def run(self, items: Iterable[T], work: Callable[[T], object]) -> None:
         """Call ``work`` for each item, ``jobs`` at a time; raise the first failure when all threads have come to rest."""
-        pending, turn = iter(items), threading.Lock()
-        threads = [threading.Thread(target=self._work, args=(pending, turn, work), daemon=True) for _ in range(self.jobs)]
+        pending, turn, ended = iter(items), threading.Lock(), [threading.Event() for _ in range(self.jobs)]
+        threads = [threading.Thread(target=self._work, args=(pending, turn, work, end), daemon=True) for end in ended]
+        started = 0
         try:
             for thread in threads:
                 thread.start()
-            while any(thread.is_alive() for thread in threads) and not self._stopping.is_set():
-                next(thread for thread in threads if thread.is_alive()).join(POLL)
+                started += 1
+            while _running(ended) and not self._stopping.is_set():
+                next(end for end in ended if not end.is_set()).wait(POLL)
         finally:
-            self._rest(threads)
+            self._rest(ended[:started])
         if self._failures:
             raise self._failures[0]
 
-    def _work(self, pending: Iterator[T], turn: threading.Lock, work: Callable[[T], object]) -> None:
-        with _HandOver(self._failures, self._stopping):
+    def _work(self, pending: Iterator[T], turn: threading.Lock, work: Callable[[T], object], end: threading.Event) -> None:
+        with _HandOver(self._failures, self._stopping, end):
             while not self._stopping.is_set():
                 with turn:
                     item = next(pending, self)
@@ -69,21 +74,35 @@ class Crew:
                     return
                 work(item)  # type: ignore[arg-type]  # self is the end mark, nothing else
 
-    def _rest(self, threads: list[threading.Thread]) -> None:
-        """Wait until the threads have ended: for ever if all is well, for the grace once they were told to stop."""
-        if any(thread.is_alive() for thread in threads):
+    def _rest(self, ended: list[threading.Event]) -> None:
+        """Wait until the threads have ended: not at all if all is well, for the grace once they were told to stop."""
+        if _running(ended):
             self._stopping.set()
-        limit = time.monotonic() + self._grace
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, limit - time.monotonic()))
+        begun = time.monotonic()
+        _wait(ended, begun + min(self._grace, SOON))
+        if self._on_stop and _running(ended):
+            self._on_stop()
+        _wait(ended, begun + self._grace)
+
+
+def _running(ended: list[threading.Event]) -> bool:
+    return not all(end.is_set() for end in ended)
+
+
+def _wait(ended: list[threading.Event], limit: float) -> None:
+    """Wait for all of ``ended``, until ``limit`` of the clock.
+
+    Thread.join is of no use: until Python 3.12 it takes a thread for ended when a signal's exception comes out of it.
+    """
+    for end in ended:
+        end.wait(max(0.0, limit - time.monotonic()))
 
 
 class _HandOver:
     """Takes whatever ends a thread to the thread that waits for it."""
 
-    def __init__(self, failures: list[BaseException], stopping: threading.Event) -> None:
-        self._failures, self._stopping = failures, stopping
+    def __init__(self, failures: list[BaseException], stopping: threading.Event, end: threading.Event) -> None:
+        self._failures, self._stopping, self._end = failures, stopping, end
 
     def __enter__(self) -> None:
         return None
@@ -93,4 +112,5 @@ class _HandOver:
             self._failures.append(error)
         if error is not None:
             self._stopping.set()
+        self._end.set()
         return True

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from airgap import __version__
+from airgap.cli.carrier import carried
 from airgap.cli.events import Events
 from airgap.errors import AirgapError, DiskError, ToolError
 
@@ -57,7 +58,6 @@ CONNECTED_SIDE = frozenset({"jsonschema", "docker", "oras"})
 """Packages that a bundle does not carry: with them airgap plans and mirrors, which a bundle by itself cannot."""
 
 INTERRUPTED = 130
-TERMINATED = 143
 
 
 class _Verbs(click.Group):
@@ -107,8 +107,11 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit the process with the codes of design.md section 2."""
     signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _terminated)
     sys.excepthook = _unexpected
-    sys.exit(_run(arguments))
+    verbs = sys.argv[1:] if arguments is None else arguments
+    sys.exit(carried(lambda: _run(arguments)) if verbs[:1] in (["push"], ("push",)) else _run(arguments))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -174,9 +177,9 @@ def verbose_enough() -> bool:
 
 
 def _terminated(signum: int, frame: FrameType | None) -> None:
-    """End on SIGTERM as on Ctrl-C: partial bundle and journal stay."""
-    del signum, frame
-    raise SystemExit(TERMINATED)
+    """End on SIGTERM and SIGHUP as on Ctrl-C: partial bundle and journal stay."""
+    del frame
+    raise SystemExit(128 + signum)
 
 
 def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

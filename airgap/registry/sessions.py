@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _TITLE = "airgap-uploads 1"
-PATIENCE = 15.0
+PATIENCE = 30.0
 """Seconds to wait for another run on the same bundle and registry: one that was killed may be finishing its last piece."""
 POLL = 0.2
 
