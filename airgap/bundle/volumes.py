@@ -283,6 +283,18 @@ class PiecesMedium:
         """Return a request body over a part of the bundle, however many files that lies in."""
         return _PiecesWindow(self, offset, size, on_read)
 
+    def read(self, offset: int, size: int) -> bytes:
+        """Return the bytes at ``offset``, fewer where they end; without a copy where they lie in one file."""
+        piece = self._at(offset)
+        if piece and piece.fd >= 0 and offset + size <= piece.end:
+            inside = piece.position + offset - piece.start
+            try:
+                return os.pread(piece.fd, size, inside)
+            except OSError as error:
+                raise _unreadable(piece, inside, error) from error
+        buffer = bytearray(size)
+        return bytes(memoryview(buffer)[: self.read_into(memoryview(buffer), offset)])
+
     def place(self, offset: int, size: int) -> tuple[int, int] | None:
         """Return descriptor and position of bytes that lie in one file; None if they do not."""
         piece = self._at(offset)
@@ -306,10 +318,14 @@ def _fill(piece: Piece, buffer: memoryview, offset: int) -> int:
     try:
         return os.preadv(piece.fd, [buffer], inside)
     except OSError as error:
-        raise DiskError(
-            f"{piece.name} cannot be read at byte {inside}: {error.strerror}",
-            hint="the medium may be damaged or gone; put it back, or bring that volume again",
-        ) from error
+        raise _unreadable(piece, inside, error) from error
+
+
+def _unreadable(piece: Piece, inside: int, error: OSError) -> DiskError:
+    return DiskError(
+        f"{piece.name} cannot be read at byte {inside}: {error.strerror}",
+        hint="the medium may be damaged or gone; put it back, or bring that volume again",
+    )
 
 
 class VolumesMedium(PiecesMedium):
@@ -384,9 +400,7 @@ class _PiecesWindow(Window):
         return self._medium.place(self._offset, self._size)
 
     def _read_at(self, position: int, size: int) -> bytes:
-        buffer = bytearray(size)
-        count = self._medium.read_into(memoryview(buffer), position)
-        return bytes(buffer) if count == size else bytes(buffer[:count])
+        return self._medium.read(position, size)
 
 
 def room_for_files(count: int) -> None:

@@ -212,13 +212,15 @@ def test_labels_that_do_not_fit_the_lock_are_refused(base):
 
 def test_a_volume_that_vanishes_while_it_is_read_is_named(base):
     medium = open_medium(base)
-    fd, _ = medium.window(SIZE * 2, 1).place() or (-1, 0)
+    fd, _ = medium.window((SIZE - tail()) * 2, 1).place() or (-1, 0)
     null = os.open(base.parent, os.O_RDONLY)  # reading a folder fails, as a medium that is gone does
     os.dup2(null, fd)
     os.close(null)
     with pytest.raises(DiskError, match=r"volume 3 of 14, .*wandb.tar.003, cannot be read at byte") as caught:
         read(medium, 0, medium.size)
     assert "that volume again" in caught.value.hint
+    with pytest.raises(DiskError, match=r"volume 3 of 14, .*wandb.tar.003, cannot be read at byte"):
+        medium.window((SIZE - tail()) * 2 + 5, 100).read()
     medium.close()
 
 
