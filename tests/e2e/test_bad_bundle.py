@@ -59,12 +59,19 @@ def everything_refuses(bare: Bare, path: Path, folder: Path, *words: str) -> Non
 # -- damaged -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("share", [0.0, 0.0001, 0.3, 0.95, 0.99999])
-def test_a_truncated_bundle_is_recognised_from_its_beginning(bare: Bare, copy: Path, tmp_path: Path, share: float) -> None:
-    size = int(copy.stat().st_size * share)
+def test_a_truncated_bundle_is_refused_by_every_verb(bare: Bare, copy: Path, tmp_path: Path) -> None:
     with copy.open("r+b") as file:
-        file.truncate(size)
+        file.truncate(copy.stat().st_size // 3)
     everything_refuses(bare, copy, tmp_path, "bad.tar")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.95, 0.99999])
+def test_wherever_a_bundle_is_cut_it_is_refused_before_a_byte_is_sent(bare: Bare, copy: Path, share: float) -> None:
+    with copy.open("r+b") as file:
+        file.truncate(int(copy.stat().st_size * share))
+    for done in (bare.run("inspect", copy), bare.signed_in("push", copy, prefix=PREFIX)):
+        refused(done, 4, "bad.tar")
+    assert left(bare.half) == []
 
 
 def test_a_truncated_bundle_is_told_with_the_bytes_that_are_missing(bare: Bare, copy: Path) -> None:
@@ -199,11 +206,17 @@ def test_a_hostile_member_is_refused_and_lands_nowhere(bare: Bare, tmp_path: Pat
     assert [it for it in tmp_path.rglob("*") if it.is_file()] == [path]
 
 
-@pytest.mark.parametrize("content", [b"", b"hello\n", b"\0" * 4096, b"\x1f\x8b\x08\0" + b"\0" * 1000, b"PK\3\4" + b"\0" * 100])
-def test_what_is_no_bundle_is_refused_by_every_verb(bare: Bare, tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_bundle_is_refused_by_every_verb(bare: Bare, tmp_path: Path) -> None:
+    path = tmp_path / "bad.tar"
+    path.write_bytes(b"hello\n")
+    everything_refuses(bare, path, tmp_path, "bad.tar")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 4096, b"\x1f\x8b\x08\0" + b"\0" * 1000, b"PK\3\4" + b"\0" * 100])
+def test_a_file_of_another_kind_is_no_bundle(bare: Bare, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.tar"
     path.write_bytes(content)
-    everything_refuses(bare, path, tmp_path, "bad.tar")
+    refused(bare.run("verify", path), 4, "bad.tar")
 
 
 def test_an_image_archive_of_another_tool_is_no_bundle(bare: Bare, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from airgap.manifest import default_manifest
 from airgap.ref import Reference
 from tests.e2e.conftest import PREFIX, PYTHONS, Bare, Done, Steps, refused, served, well
 from tests.world.registries import find_binary
@@ -76,20 +77,13 @@ def test_why_prints_the_chain_from_the_chart_to_the_value(world: World, tmp_path
 
 
 def test_all_features_bring_every_image_of_the_upstream(world: World, crossing: Steps, tmp_path: Path) -> None:
-    text = (crossing_manifest()).replace("features: default", "features: all")
+    text = default_manifest().read_text().replace("features: default", "features: all")
     (tmp_path / "all.yaml").write_text(text)
     well(world.run("airgap", "plan", "-f", "all.yaml", "--lock", "all.lock", folder=tmp_path))
     found = set(images(tmp_path / "all.lock"))
     assert found > set(images(crossing.lock))
     missing = {"docker.io/wandb/weave-trace:0.78.1", "docker.io/library/mysql:8.4", "gcr.io/cadvisor/cadvisor:v0.49.1"} - found
     assert missing == set()
-
-
-def crossing_manifest() -> str:
-    """Return the text of the manifest that ships with airgap."""
-    from airgap.manifest import default_manifest  # noqa: PLC0415 - the path depends on how airgap is installed
-
-    return default_manifest().read_text()
 
 
 # -- the medium --------------------------------------------------------------------------------------------------------------
@@ -203,20 +197,22 @@ def test_a_mail_sink_that_is_left_empty_is_open(pushed: Done, bare: Bare) -> Non
     assert all(it["fix"] and it["template"] and it["path"] for it in found)
 
 
-def test_an_image_that_was_deleted_or_replaced_in_the_registry_is_open(bare: Bare, inside: Inside) -> None:
+def test_an_image_that_was_deleted_or_replaced_in_the_registry_is_open(bare: Bare, inside: Inside, tmp_path: Path) -> None:
     well(bare.signed_in("push", "wandb.tar", prefix="worn"))
-    repositories = inside.storage / "docker/registry/v2/repositories/worn"
-    shutil.rmtree(repositories / "docker.io/wandb/console/_manifests")
-    other = (repositories / "quay.io/prometheus-operator/prometheus-operator/_manifests/tags/v0.67.0/current/link").read_text()
-    shutil.rmtree(repositories / "docker.io/otel/opentelemetry-collector-contrib/_manifests/revisions")
+    worn = inside.storage / "docker/registry/v2/repositories/worn"
+    shutil.rmtree(worn / "docker.io/wandb/console/_manifests")
+    # Under the collector's tag stands another image now, and its own has gone.
+    shutil.rmtree(worn / "docker.io/otel/opentelemetry-collector-contrib/_manifests")
+    source, target = "docker.io/alpine/k8s:1.31.12", "docker.io/otel/opentelemetry-collector-contrib:0.97.0"
+    copied = (f"docker://{inside.registry}/worn/{name}" for name in (source, target))
+    well(inside.run(find_binary("skopeo"), "--insecure-policy", "copy", *copied, folder=tmp_path))
     done = bare.signed_in("audit", "wandb.tar", "--values", "user.yaml", "-o", "json", prefix="worn")
     refused(done, 5, "not closed")
-    open_ = [it["text"] for it in json.loads(done.stdout)["findings"] if it["verdict"] == "open"]
-    assert other not in open_
-    assert {name for text in open_ for name in ("console", "opentelemetry-collector-contrib") if name in text} == {
-        "console",
-        "opentelemetry-collector-contrib",
+    found = [it for it in json.loads(done.stdout)["findings"] if it["verdict"] == "open"]
+    assert {it["text"].partition("@")[0].partition(":0.97")[0].partition("worn/")[2] for it in found} == {
+        "docker.io/wandb/console",
+        "docker.io/otel/opentelemetry-collector-contrib",
     }
-    assert len(open_) == 2
+    assert all(it["fix"] for it in found)
     well(bare.signed_in("push", "wandb.tar", prefix="worn"))
     assert "\nclosed: " in well(bare.signed_in("audit", "wandb.tar", "--values", "user.yaml", prefix="worn")).stdout
