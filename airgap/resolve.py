@@ -272,10 +272,9 @@ class _Place:
             try:
                 self._add(gathered, self.get(child.digest))
             except NotFoundError:
-                platform = child.platform
-                if not child.is_attestation and platform and any(platform.provides(it) for it in self.work.platforms):
+                if not child.is_attestation and self._is_asked_for(child.platform):
                     raise
-                what = "attestation" if child.is_attestation else f"child {platform or ''}".rstrip()
+                what = "attestation" if child.is_attestation else f"child for {child.platform},"
                 self.work.warn(f"{self.reference}: its {what} {child.digest.short} is not served; the image counts")
                 gathered.absent.append(child.digest)
 
@@ -286,6 +285,11 @@ class _Place:
             for blob in item.blobs:
                 gathered.blobs.setdefault(blob.digest, blob)
         gathered.manifests.setdefault(item.descriptor.digest, item.descriptor)
+
+    def _is_asked_for(self, platform: Platform | None) -> bool:
+        """Whether an image for ``platform`` has to be there: all platforms are asked for, or one that it provides."""
+        wanted = self.work.platforms
+        return not wanted or platform is None or any(platform.provides(it) for it in wanted)
 
     def _platform_of(self, manifest: Manifest) -> Platform | None:
         """Return the platform that the config of a manifest names; None if it is no image's config."""

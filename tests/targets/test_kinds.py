@@ -20,6 +20,7 @@ from airgap.errors import NotFoundError, RegistryError
 from airgap.fetch import mirror
 from airgap.lock import Lock, Requirement
 from airgap.manifest import Mirror
+from airgap.oci import Platform
 from airgap.push import push
 from airgap.ref import Location, Reference
 from airgap.resolve import resolve
@@ -51,6 +52,7 @@ class Data:
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     root: str = ""
     foreign: bool = False
+    sparse: bool = False
 
     def blob(
         self, media_type: str, data: bytes, *, algorithm: str = "sha256", keep: bool = True, **more: Any
@@ -93,6 +95,7 @@ def nested_index(data: Data) -> None:
 
 
 def sparse_index(data: Data) -> None:
+    data.sparse = True
     other = Data()
     absent = other.child("never pushed", "riscv64")
     data.document(INDEX, manifests=[data.child("a"), absent])
@@ -232,10 +235,12 @@ def source(tmp_path: Path) -> Iterator[str]:
 
 
 def carried(url: str, data: Data, path: Path) -> Path:
-    """Resolve and mirror ``NAME:1`` from ``url``, all platforms."""
+    """Resolve and mirror ``NAME:1`` from ``url``: all platforms, or, where a child is missing there, the very index."""
     places = Places({"quay.io": Mirror(url.partition("://")[2], plain_http=True)})
     sources = ImageSources(Client(hosts=places.settings(), retry=RetryPolicy(attempts=2, base=0.01)), places)
-    found = resolve([Requirement(Reference.parse(f"{NAME}:1"))], sources, ())
+    name, platforms = (f"{NAME}:1@{data.root}", (Platform("linux", "amd64"),)) if data.sparse else (f"{NAME}:1", ())
+    found = resolve([Requirement(Reference.parse(name))], sources, platforms)
+    assert bool(found.warnings) == data.sparse
     mirror(Lock("kinds", (), found.images, ()), sources, path, include_foreign=data.foreign)
     return path
 
