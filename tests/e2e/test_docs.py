@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from tests.world.fixtures import Inside, World
 
-OUTSIDE = ("plan", "mirror", "inspect", "verify")
-INSIDE = ("push", "render", "audit")
+OUTSIDE = ("plan", "mirror", "inspect", "verify", "diff")
+INSIDE = ("push", "render", "audit", "inventory")
 SHOWN_REGISTRY = "reg.lan/wandb"
 """The private registry of the README; the world's stands for it."""
 PREFIX = "readme"
