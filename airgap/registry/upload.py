@@ -138,7 +138,7 @@ class Upload:
         if noted is None:
             return
         found = self._asked(Session(noted.location), self._descriptor.size)
-        if found is None or not found.offset:
+        if found is None:
             self._target.sessions.forget(self._key)
             return
         _log.debug("%s goes on at byte %d, where an earlier run left it", self._descriptor.digest.short, found.offset)
@@ -280,11 +280,11 @@ class Upload:
         except (NetworkError, ConfigurationError) as error:
             _log.debug("the session is lost: %s", error.message)
             return None
-        offset = int(told[1]) + 1 if told and int(told[1]) else 0  # 0-0 is what they say to nothing, too
-        if told is None or offset > most:
+        offset = int(told[1]) + 1 if told and int(told[1]) else 0
+        if not 0 < offset <= most:  # 0-0 is said to nothing and to one byte: a new session is sure to be empty
             self.cancel(replace(session, location=location))
             return None
-        self._told_by_registry = offset > 0
+        self._told_by_registry = True
         return replace(session, location=location, offset=offset)
 
     def _opened(self, response: Response) -> Session:
