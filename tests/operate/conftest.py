@@ -25,7 +25,7 @@ LIMIT = 240
 def airgap(site: Site, verb: str, *more: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a verb that looks after the site."""
     reached = (f"--kubeconfig={site.kubeconfig or site.cluster.kubeconfig}", f"--kubectl={site.cluster.bin / 'kubectl'}")
-    command = [sys.executable, "-m", "airgap", verb, *more, "-n", site.namespace, *reached]
+    command = [sys.executable, "-m", "airgap", verb, "-n", site.namespace, *reached, *more]
     return subprocess.run(
         command, env={**site.environ, **env}, cwd=site.folder, capture_output=True, text=True, check=False, timeout=LIMIT
     )

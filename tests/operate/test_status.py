@@ -29,7 +29,9 @@ def status(site: Site, code: int = 6, *more: str) -> dict[str, Any]:
 
 
 def problems(found: dict[str, Any], *, waiting: bool = True) -> str:
-    return "\n".join(f"{it['about']}: {it['sentence']} -> {it['fix']}" for it in found["problems"] if waiting or not it["waiting"])
+    return "\n".join(
+        f"{it['about']}: {it['sentence']} -> {it['fix']}" for it in found["problems"] if waiting or not it["waiting"]
+    )
 
 
 def healthy_again(site: Site) -> None:
@@ -52,16 +54,24 @@ def console_edit(site: Site, values: dict[str, Any]) -> None:
 @contextmanager
 def new_pods(site: Site, part: str, plight: str) -> Iterator[None]:
     """Let the pods of a part be made anew, and fare badly."""
-    with site.cluster.plight({f"megabinary|{part}": plight}):
-        selector = f"app.kubernetes.io/name={part}"
-        site.cluster.kubectl("delete", "pods", "-n", site.namespace, "-l", selector, "--wait=true")
-        site.cluster.until(lambda: states(site, selector), "the new pod has a status")
-        yield
+    selector = f"app.kubernetes.io/name={part}"
+    delete = ("delete", "pods", "-n", site.namespace, "-l", selector, "--wait=true")
+    try:
+        with site.cluster.plight({f"megabinary|{part}": plight}):
+            site.cluster.kubectl(*delete)
+            site.cluster.until(lambda: states(site, selector), "the new pod has a status")
+            yield
+    finally:
+        site.cluster.kubectl(*delete)
     healthy_again(site)
 
 
 def states(site: Site, selector: str) -> list[Any]:
-    return [it for pod in site.cluster.objects("pods", site.namespace, selector) for it in pod["status"].get("containerStatuses", [])]
+    return [
+        it
+        for pod in site.cluster.objects("pods", site.namespace, selector)
+        for it in pod["status"].get("containerStatuses", [])
+    ]
 
 
 def test_a_healthy_site_is_told_with_roles_versions_and_digests(standing: Site):
@@ -69,7 +79,10 @@ def test_a_healthy_site_is_told_with_roles_versions_and_digests(standing: Site):
     assert found["healthy"]
     assert found["phase"] == "Completed"
     assert found["appVersion"] == "0.78.1"
-    assert {it["name"]: it["chart"] for it in found["releases"]} == {"operator": "operator-1.4.0", "wandb": "operator-wandb-0.43.0"}
+    assert {it["name"]: it["chart"] for it in found["releases"]} == {
+        "operator": "operator-1.4.0",
+        "wandb": "operator-wandb-0.43.0",
+    }
     roles = {pod["role"]: pod["does"] for pod in found["pods"]}
     assert {"operator", "app", "console", "otel", "parquet", "prometheus", "redis", "weave"} <= set(roles)
     assert all(roles.values())
@@ -123,9 +136,9 @@ def test_a_hand_edit_is_drift_by_somebody_and_no_disease(standing: Site):
     patch(standing, {"values": {"parquet": {"replicas": 2}}})
     healthy_again(standing)
     drift = status(standing, 0)["drift"]
-    assert [(it["path"], it["how"], it["who"]) for it in drift] == [("spec.values.parquet.replicas", "added", "kubectl-edit")] or [
-        it["path"] for it in drift
-    ] == ["spec.values.parquet"]
+    assert [(it["path"], it["how"], it["who"]) for it in drift] == [
+        ("spec.values.parquet.replicas", "added", "kubectl-edit")
+    ] or [it["path"] for it in drift] == ["spec.values.parquet"]
     standing.install(bundle_of(standing), "--overwrite-edits")
     assert standing.resource()["spec"] == before
     assert status(standing, 0)["drift"] == []
@@ -166,8 +179,16 @@ def test_a_null_that_stops_the_operator_is_found_though_the_phase_says_completed
     console_edit(standing, {"app": {"extra": "x"}})
     healthy_again(standing)
     live = standing.resource()
-    spec = {**live["spec"], "values": {**live["spec"]["values"], "app": {**live["spec"]["values"].get("app", {}), "extra": None}}}
-    document = {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": {"name": "wandb", "namespace": standing.namespace}, "spec": spec}
+    spec = {
+        **live["spec"],
+        "values": {**live["spec"]["values"], "app": {**live["spec"]["values"].get("app", {}), "extra": None}},
+    }
+    document = {
+        "apiVersion": live["apiVersion"],
+        "kind": live["kind"],
+        "metadata": {"name": "wandb", "namespace": standing.namespace},
+        "spec": spec,
+    }
     standing.cluster.apply(document)
     found = status(standing)
     assert found["phase"] == "Completed"
@@ -209,7 +230,9 @@ def test_somebody_who_may_only_see_pods_is_told_what_could_not_be_looked_at(stan
 
 def test_where_nothing_is_installed_that_is_the_sentence(standing: Site, namespace: str):
     done = airgap(standing, "status", "-n", namespace)
-    assert done.returncode == 0 or "there is no custom resource" in done.stderr
+    assert done.returncode == 6
+    assert f"there is no custom resource {namespace}/wandb" in done.stderr
+    assert "no receipt of airgap" in done.stdout
 
 
 def test_an_api_server_that_is_gone_is_one_sentence(standing: Site):
