@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,12 @@ ALLOWED_SKIPS = {
     r"AIRGAP_REAL_CHARTS is not set": "the real W&B charts are tried by hand; nothing of them is in this checkout",
 }
 """Reasons (regular expressions, matched at the start) that are no failure with --strict-skips, and why."""
+
+settings.register_profile(
+    "airgap", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=os.environ.get("CI") == "true"
+)
+settings.load_profile("airgap")
+"""How long an example takes says how busy the machine is; CI tries the same examples each time."""
 
 SKIPS = pytest.StashKey[Counter[str]]()
 

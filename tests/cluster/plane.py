@@ -22,7 +22,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -105,14 +105,13 @@ class Cluster(AbstractContextManager["Cluster"]):
         folder.mkdir(parents=True, exist_ok=True)
         names = ("etcd", "peer", "api", "controllers", "scheduler", "nodes")
         made = cls(folder, found, namespace, dict(zip(names, free_ports(len(names)), strict=True)))
-        try:
+        with ExitStack() as undo:
+            undo.callback(made.stop)
             made._prepare()
             made._start_etcd()
             made.start_api()
             made._start_rest()
-        except BaseException:
-            made.stop()
-            raise
+            undo.pop_all()
         return made
 
     @property

@@ -9,10 +9,10 @@ import pytest
 
 from airgap.audit.judge import Allowance, Bench, Subject, configured_hosts, is_comment, true_variables
 from airgap.audit.knowledge import RULES
-from airgap.verdict import ALLOWED, INERT, OPEN, Finding
 from airgap.lock import Lock
 from airgap.ref import Location
 from airgap.scan import Document, Hit, scan
+from airgap.verdict import ALLOWED, INERT, OPEN, Finding
 
 BENCH = Bench(Lock("x", (), (), ()), Location.parse("reg.lan:5000/team"), {})
 
