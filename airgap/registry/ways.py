@@ -76,7 +76,8 @@ def next_way(way: Way, step: Step, status: int, *, failures: int) -> Way:
 def _after_put(way: Way, step: Step, status: int, failures: int) -> Way:
     if status in NOT_TAKEN and step.whole and step.body and not way.put_works:
         return replace(way, put=False)
-    if status >= SERVER_ERROR and not step.body and not step.whole and not way.tail and not way.pieces_work:
+    ended = status == SERVER_ERROR or (status > SERVER_ERROR and failures >= AGAIN)  # 502 to 504 may pass, and cost no blob
+    if ended and not step.body and not step.whole and not way.tail and not way.pieces_work:
         return replace(way, tail=True)  # ECR (P15)
     return _suspect(way, step, status, failures)
 
@@ -99,7 +100,7 @@ class Ways:
     """The way that holds now, and how large a piece is; shared by the threads of a run (a lost update costs one request)."""
 
     way: Way = field(default_factory=Way)
-    limit: int = FIRST
+    limit: int = field(default_factory=lambda: FIRST)
 
     def piece(self, size: int, minimum: int = 0) -> int:
         """Return the bytes of a piece for a blob of ``size``; ``minimum``: what the registry asked for."""

@@ -43,9 +43,14 @@ class Relay:
         with suppress(OSError):
             while True:
                 near, _ = self._listening.accept()
-                far = socket.create_connection(("127.0.0.1", self._port))
-                threading.Thread(target=self._pump, args=(near, far, "up"), daemon=True).start()
-                threading.Thread(target=self._pump, args=(far, near, "down"), daemon=True).start()
+                threading.Thread(target=self._connect, args=(near,), daemon=True).start()
+
+    def _connect(self, near: socket.socket) -> None:
+        with suppress(OSError), near, socket.create_connection(("127.0.0.1", self._port)) as far:
+            back = threading.Thread(target=self._pump, args=(far, near, "down"), daemon=True)
+            back.start()
+            self._pump(near, far, "up")
+            back.join()
 
     def _pump(self, source: socket.socket, target: socket.socket, name: str) -> None:
         with suppress(OSError):

@@ -16,7 +16,7 @@ from airgap.registry import sessions as module
 from airgap.registry import ways
 from airgap.registry.sessions import Noted, SavedSessions, journal_name
 from tests.engine.conftest import MIB, Keeping, connect, ranges
-from tests.registry.shelf import JSON, methods, refusal, upload
+from tests.registry.shelf import JSON, Shelf, methods, refusal, upload
 from tests.transport.scripted import Answer, Scripted, Seen
 
 TARGET = Location.parse("reg.lan/team")
@@ -28,8 +28,6 @@ def pieces(monkeypatch):
     """Pieces of the least size, whatever the speed."""
     monkeypatch.setattr(ways, "FIRST", PIECE)
     monkeypatch.setattr(ways, "MOST", PIECE)
-    monkeypatch.setattr(ways.Ways, "limit", PIECE, raising=False)
-    monkeypatch.setattr(ways.Ways.__init__, "__defaults__", (*ways.Ways.__init__.__defaults__[:-1], PIECE))
 
 
 @pytest.mark.usefixtures("pieces")
@@ -63,7 +61,7 @@ def test_a_registry_that_does_not_say_or_says_too_much_is_sent_the_blob_anew(lar
 
 @pytest.mark.usefixtures("pieces")
 def test_what_a_registry_says_is_not_believed_while_all_is_well(large):
-    def rule(seen: Seen, shelf: Keeping) -> Answer | None:
+    def rule(seen: Seen, shelf: Shelf) -> Answer | None:
         if seen.method != "PATCH":
             return None
         answer = shelf.patch(seen)
@@ -95,7 +93,7 @@ def test_a_registry_that_breaks_every_piece_off_ends_the_upload(large):
 @pytest.mark.usefixtures("pieces")
 @pytest.mark.parametrize("answer", [Answer(507), Answer(500, JSON, refusal("UNKNOWN", "write: no space left on device"))])
 def test_a_registry_without_room_is_not_filled_again(large, answer):
-    def rule(seen: Seen, _: Keeping) -> Answer | None:
+    def rule(seen: Seen, _: Shelf) -> Answer | None:
         return answer if seen.method == "PATCH" else None
 
     with Scripted(Keeping(rule=rule)) as server:
@@ -109,7 +107,7 @@ def test_a_registry_without_room_is_not_filled_again(large, answer):
 def test_another_run_goes_on_with_the_session_of_the_first(large, tmp_path):
     shelf, path = Keeping(), tmp_path / "journal"
 
-    def rule(seen: Seen, _: Keeping) -> Answer | None:
+    def rule(seen: Seen, _: Shelf) -> Answer | None:
         return Answer(403) if seen.method == "PATCH" and len(shelf.sessions["session0"]) >= PIECE else None
 
     shelf.rule = rule
