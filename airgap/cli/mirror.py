@@ -90,7 +90,9 @@ def command(
             planned = splitting.planned_volume(upstream, lock, helm, bundle, split=split, volume=volume)
         elif lock is not None:
             if lock_file is None:
-                progress.warn(f"{bundle} was begun before and is finished now; to begin anew delete {bundle}.partial")
+                progress.warn(
+                    f"{bundle} was begun before and is finished now; to begin anew delete what begins with {bundle}.partial"
+                )
                 _same_base(bundle, lock, chosen)
             planned = planned_from(upstream, lock, helm)
         else:
@@ -171,7 +173,7 @@ def _same_base(bundle: Path, begun: Lock, chosen: Base | None) -> None:
     if base.rebased(begun, chosen).digest != begun.digest:
         raise ConfigurationError(
             f"{bundle} was begun before, and not on {chosen.name if chosen else 'nothing'}",
-            hint=f"leave --base out to finish it as it was begun, or delete {bundle}.partial to begin anew",
+            hint=f"leave --base out to finish it as it was begun, or delete what begins with {bundle}.partial to begin anew",
         )
 
 
