@@ -107,7 +107,7 @@ class Upload:
                 raise
             except NetworkError as error:
                 status = _status(error)
-                if status in UNCERTAIN and self._step.method == "PUT" and held():
+                if self._may_be_there(status) and held():
                     break
                 if not self._goes_on(status, error):
                     raise
@@ -241,6 +241,10 @@ class Upload:
     def _is_ours(self, location: str) -> bool:
         """Whether an upload URL is the registry's own: elsewhere no Authorization is sent (cases.md P5)."""
         return origin(location) == origin(self._target.base)
+
+    def _may_be_there(self, status: int) -> bool:
+        """Whether a closing PUT that ended so may have been taken; 404 to an empty one: sent twice on the way, say."""
+        return self._step.method == "PUT" and (status in UNCERTAIN or (status == NOT_FOUND and not self._step.body))
 
     def _goes_on(self, status: int, error: NetworkError) -> bool:
         """Decide whether and how to go on after ``error``: in another way, in the same session, in a new one; wait a little."""
