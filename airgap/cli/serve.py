@@ -48,6 +48,7 @@ def command(bundle: Path | None, store: Path | None, address: str, **flags: Any)
     /v2/                          registry
     /charts/index.yaml            chart repository
     /api/v1/operator/channel      release channel
+    /simple/                      Python packages among the bundle's files, for pip --index-url
     """
     if bundle is None and store is None:
         raise ConfigurationError("there is nothing to serve", hint="name a bundle, or a folder with --store, or both")

@@ -6,6 +6,7 @@ in file paths; whatever else is asked for is refused by RefusalError with the di
     /v2/ , /v2/_catalog , /v2/NAME/{manifests,blobs,blobs/uploads,tags/list,referrers}/...   registry
     [/HOST][/charts]/index.yaml , [/HOST][/charts]/NAME-VERSION.tgz                           chart repository
     [/HOST]/api/v1/operator/channel[/release/ID]                                              release channel
+    /simple/ , /simple/PROJECT/ , /simple/PROJECT/FILE                                        Python packages
     / , /healthz                                                                              people and probes
 
 ``/HOST`` (anything with a dot) lets one server play several hosts that a manifest's ``registries:`` sends here.
@@ -43,6 +44,9 @@ _PLAIN = (
     ("channel", re.compile(r"(?:/[^/]*\.[^/]*)?/api/v1/operator/channel/release/([A-Za-z0-9._+-]+)")),
     ("chart-index", re.compile(r"(?:/[^/]*\.[^/]*)?(?:/charts)?/index\.yaml()")),
     ("chart", re.compile(r"(?:/[^/]*\.[^/]*)?(?:/charts)?/([A-Za-z0-9][A-Za-z0-9._+-]*)\.tgz")),
+    ("packages", re.compile(r"/simple/?()")),
+    ("package", re.compile(r"/simple/([A-Za-z0-9][A-Za-z0-9._-]*)/?")),
+    ("package", re.compile(r"/simple/([A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._+!-]*)")),
     ("front", re.compile(r"/()")),
     ("health", re.compile(r"/healthz()")),
 )

@@ -25,6 +25,7 @@ from airgap.serve.messages import Answer, RefusalError
 from airgap.serve.routes import candidates, route, short_names
 from airgap.serve.store import Store
 from airgap.serve.users import is_allowed
+from airgap.serve.wheels import PackageIndex
 from airgap.serve.wire import Listener
 from airgap.serve.writing import Rules, Writing
 
@@ -90,6 +91,7 @@ class Site:
         self._place = place  # the host is of no account: only repositories are read
         self.contents = Stacked(layers)
         self._charts = ChartRepository(self.contents)
+        self._packages = PackageIndex(bundle)
         releases = {**(_releases(bundle) if bundle else {}), **options.releases}
         self._channel = Channel(releases, self._charts, options.public_url.rstrip("/"), oci=options.oci_charts)
         self._writing = _write_endpoints(Writing(store, self.contents, options.rules)) if store else {}
@@ -119,6 +121,8 @@ class Site:
             "channel": self._channel.answer,
             "chart-index": self._charts.index,
             "chart": self._charts.download,
+            "packages": self._packages.projects,
+            "package": self._packages.files,
             "front": self._front,
         }
         if wanted.kind not in plain:
@@ -157,6 +161,7 @@ class Site:
             f"registry            {base}/v2/",
             f"chart repository    {base}/charts/index.yaml",
             f"release channel     {base}/api/v1/operator/channel",
+            *([f"Python packages     {base}/simple/"] if self._packages else []),
             *sorted(self.contents.repositories()),
         ]
         return Answer(HTTPStatus.OK, {"Content-Type": "text/plain; charset=utf-8"}, "\n".join([*lines, ""]).encode())
