@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from airgap.lock import Lock
     from airgap.oci import Descriptor, Digest
 
-NOTE_SIZE, NOTE_TIME = 4 * 1024 * 1024, 1.0
+NOTE_SIZE, NOTE_TIME = 1024 * 1024, 1.0
 """Bytes and seconds after which the journal hears how far a blob is: what a killed run has to fetch again of each."""
 REHASH_JOBS = 4
 """Threads that check what a partial bundle holds: as ``reader.VERIFY_JOBS``."""

@@ -121,7 +121,7 @@ def test_a_mirror_that_is_killed_goes_on_inside_its_blob(tmp_path, relay, size, 
             kill(process)
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         told = json.loads(done.stdout)
-        # Each kill costs what was on its way and what the journal had not heard of: 4 MiB or a second for each job.
+        # Each kill costs what was on its way and what the journal had not heard of: 1 MiB or a second for each job.
         assert counted.down <= total + 3 * 3 * (speed // 10 + 6) * MB, told
         assert told["resumed"] > 0
         with BundleReader.open(path) as made:
