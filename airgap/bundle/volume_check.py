@@ -45,7 +45,7 @@ def verify_bundle(path: Path, folders: Sequence[Path], jobs: int, progress: Prog
 
 
 def examine(seen: Seen, progress: Progress | None = None, still: Callable[[], None] = lambda: None) -> tuple[Fault, ...]:
-    """Compare every byte of one volume with its label; return all faults. Raises DiskError."""
+    """Compare every byte of one volume with its label; return all faults, one that cannot be read included."""
     label, progress = seen.label, progress or Progress()
     if label is None:
         return (Fault(str(seen.path), max(0, seen.size - LABEL_END), _unlabelled(seen)),)
@@ -55,11 +55,11 @@ def examine(seen: Seen, progress: Progress | None = None, still: Callable[[], No
     try:
         return tuple(_compare(seen.path, label, progress, still))
     except OSError as error:
-        raise _unreadable(label, seen.path, error) from error
+        return (_unreadable(label, seen.path, error),)
 
 
-def _unreadable(label: Label, path: Path, error: OSError) -> DiskError:
-    return DiskError(f"{label}, {path}, cannot be read: {error.strerror}", hint="the medium may be damaged; bring it again")
+def _unreadable(label: Label, path: Path, error: OSError) -> Fault:
+    return Fault(str(path), 0, f"{label} is damaged: it cannot be read ({error.strerror}); bring it again")
 
 
 def _unlabelled(seen: Seen) -> str:
@@ -112,17 +112,24 @@ def _verify_set(volumes: VolumeSet, folders: Sequence[Path], jobs: int, progress
         bring = tuple(sorted({*absent_numbers, *_numbers(faults, there)}))
         return Verification(faults, 0, size, bring=bring, count=volumes.identity.count)
     try:
-        bundle = BundleReader.open(there[0].path, strict=False, folders=folders)
-    except BundleError:
-        if faults := _examine_all(there, jobs, progress):  # the lock may lie in a damaged volume
+        faults, found = _against_the_lock(volumes, folders, jobs, progress)
+    except (BundleError, DiskError):  # the lock may lie in a damaged volume, or a medium cannot be read
+        if faults := _examine_all(there, jobs, progress):
             return Verification(faults, 0, size, bring=_numbers(faults, there), count=volumes.identity.count)
         raise
-    with bundle:
-        found = bundle.verify(progress, jobs)
-        suspects = [seen for seen in there if _touched(seen, found.faults, bundle.arrangement)]
-        faults = (*_examine_all(suspects, jobs, progress), *_tails(there, suspects))
     bring = _numbers(faults, there)
     return Verification((*faults, *found.faults), found.blobs, size, bring=bring, count=volumes.identity.count)
+
+
+def _against_the_lock(
+    volumes: VolumeSet, folders: Sequence[Path], jobs: int, progress: Progress
+) -> tuple[tuple[Fault, ...], Verification]:
+    """Compare a set that is all there with its lock; return which volumes that finds damaged, and what it finds by itself."""
+    there = [volumes.found[number] for number in sorted(volumes.found)]
+    with BundleReader.open(there[0].path, strict=False, folders=(volumes.base.parent, *folders)) as bundle:
+        found = bundle.verify(progress, jobs)
+        suspects = [seen for seen in there if _touched(seen, found.faults, bundle.arrangement)]
+    return (*_examine_all(suspects, jobs, progress), *_tails(there, suspects)), found
 
 
 def _examine_all(volumes: Sequence[Seen], jobs: int, progress: Progress) -> tuple[Fault, ...]:
@@ -153,7 +160,8 @@ def _tails(volumes: Iterable[Seen], done: Sequence[Seen]) -> Iterator[Fault]:
             with seen.path.open("rb", buffering=0) as file:
                 zipped = os.pread(file.fileno(), seen.label.installer_size, seen.label.slice.size)
         except OSError as error:
-            raise _unreadable(seen.label, seen.path, error) from error
+            yield _unreadable(seen.label, seen.path, error)
+            continue
         if hashlib.sha256(zipped[:-2] + NO_ZIP[-2:]).hexdigest() != seen.label.installer.hex:
             told = f"{seen.label} is damaged: the installer at its end is not the right one; bring it again"
             yield Fault(str(seen.path), seen.label.slice.size, told)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
 
 from airgap.bundle.arrange import arrange
-from airgap.bundle.label import tail_size
+from airgap.bundle.label import LABEL_SIZE, tail_size
+from airgap.bundle.label import tail as sealed_tail
 from airgap.bundle.medium import read
 from airgap.bundle.volumes import open_medium, see
 from airgap.fetch import mirror
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airgap.bundle.label import Label
+    from airgap.oci import Digest
 
 SIZE = 4000
 """Bytes of a volume in these tests: 14 of them, the last one smaller."""
@@ -50,6 +53,14 @@ def label_of(path: Path) -> Label:
     label = see(path).label
     assert label
     return label
+
+
+def seal_as(path: Path, bundle_digest: Digest) -> None:
+    """Give a volume a label that is right but for the bundle that it names."""
+    data, label = path.read_bytes(), label_of(path)
+    identity = dataclasses.replace(label.identity, bundle=bundle_digest)
+    sealed = sealed_tail(data[label.slice.size : -LABEL_SIZE], dataclasses.replace(label, identity=identity))
+    path.write_bytes(data[: label.slice.size] + sealed)
 
 
 def newer() -> Estate:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 
 import pytest
 
-from airgap.errors import BundleError
+from airgap.errors import BundleError, DiskError
+from airgap.oci import Digest
 from airgap.progress import Progress
 from airgap.verify import verify
 from tests.bundle.estate import small
-from tests.volumes.conftest import SIZE, label_of, newer, split, tail, volume
+from tests.volumes.conftest import SIZE, label_of, newer, seal_as, split, tail, volume
 
 
 def damage(path, position, data=b"\xff"):
@@ -101,6 +103,48 @@ def test_a_stale_volume_is_told_by_verify_too(base, tmp_path):
     assert "belongs to another bundle" in found.faults[0].message
     assert verify(volume(base, 7)), "by itself it is a sound volume"
     assert label_of(volume(base, 7)).identity.bundle == newer().lock.digest
+
+
+def unreadable(path):
+    """Make a file look like one on a failing medium: as it is, but reading it fails."""
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+
+
+def test_a_medium_that_fails_is_told_with_its_volume(base, monkeypatch):
+    """Volume 7 has a sector that cannot be read: the others are checked all the same."""
+    real, bad = os.preadv, volume(base, 7).stat().st_ino
+
+    def failing(fd, buffers, offset):
+        if os.fstat(fd).st_ino == bad and offset > 100:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd, [buffers[0][:100]], offset)
+
+    monkeypatch.setattr(os, "preadv", failing)
+    damage(volume(base, 12), 2000)
+    found = verify(base)
+    assert found.bring == (7, 12)
+    assert "volume 7 of 14 is damaged: it cannot be read (Input/output error)" in found.faults[0].message
+
+
+def test_a_file_whose_end_cannot_be_read_is_a_sentence(base):
+    unreadable(volume(base, 7))
+    with pytest.raises(DiskError, match=r"wandb.tar.007 cannot be read: Invalid argument"):
+        verify(base)
+
+
+def test_volumes_that_contradict_the_lock_inside_are_no_damage_and_no_bundle(base):
+    for path in base.parent.iterdir():
+        seal_as(path, Digest.of(b"another lock"))
+        assert verify(path), "each by itself is sound"
+    with pytest.raises(BundleError, match="the lock in the volumes is"):
+        verify(base)
+
+
+def test_the_first_volume_may_lie_on_another_medium(base, tmp_path):
+    shutil.move(volume(base, 1), tmp_path / "wandb.tar.001")
+    assert verify(base, folders=[tmp_path])
+    assert verify(base).bring == (1,)
 
 
 class Read(Progress):

@@ -16,6 +16,7 @@ import pytest
 
 from airgap.bundle import BundleReader, BundleWriter, arrange, interrupted, room
 from airgap.bundle.label import tail_size
+from airgap.bundle.split import split_beside
 from airgap.errors import BundleError, ConfigurationError, DiskError, NotFoundError
 from airgap.fetch import mirror
 from airgap.plan import missing
@@ -272,6 +273,12 @@ def test_a_layer_over_many_volumes_is_cut_and_made_again(tmp_path):
         volume(base, number).unlink()
         mirror(estate.lock, estate, base, split=10_000, volume=number)
     assert volumes(tmp_path) == before
+
+
+def test_the_size_of_volumes_is_found_by_those_that_lie_there(base, tmp_path):
+    assert split_beside(base, small().lock) == SIZE
+    assert split_beside(base, newer().lock) is None
+    assert split_beside(tmp_path / "absent", small().lock) is None
 
 
 # -- whatever happens on the way ---------------------------------------------------------------------------------------------
