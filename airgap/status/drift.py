@@ -57,9 +57,12 @@ def drifts(seen: Observation) -> tuple[Drift, ...]:
     """Return every value that was changed since the install: by hand in the custom resource, or in the System Console."""
     found = []
     if seen.receipt and seen.receipt.resource and seen.resource:
-        hands = ", ".join(sorted(name for name in managers_of(seen.resource) if name not in SERVANTS))
+        managers = managers_of(seen.resource)
         applied, live = get(dict(seen.receipt.resource), ("spec",)), seen.resource.get("spec")
-        found += [Drift(RESOURCE, f"spec.{format_path(path)}", how, hands) for path, how in compare(applied, live)]
+        found += [
+            Drift(RESOURCE, f"spec.{format_path(path)}", how, hands(managers, ("spec", *path)))
+            for path, how in compare(applied, live)
+        ]
     if seen.user:
         values = get(seen.resource, ("spec", "values")) if seen.resource else {}
         for path, _ in leaves(seen.user.values):
@@ -68,6 +71,17 @@ def drifts(seen: Observation) -> tuple[Drift, ...]:
         if seen.user.chart:
             found.append(Drift(CONSOLE, "chart", ADDED, "an administrator"))
     return tuple(sorted(found))
+
+
+def hands(managers: Mapping[str, Json], path: ValuePath) -> str:
+    """Return the field managers, other than ours and the operator's, that own a path or something under it.
+
+    ``managers``: name to fields in the API server's form (FieldsV1): keys ``f:NAME``, lists as a whole.
+    """
+    steps = tuple(f"f:{step}" for step in path)
+    return ", ".join(
+        sorted(name for name, fields in managers.items() if name not in SERVANTS and get(fields, steps) is not None)
+    )
 
 
 def compare(was: Json, now: Json, path: ValuePath = ()) -> Iterator[tuple[ValuePath, str]]:
