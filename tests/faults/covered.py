@@ -73,17 +73,14 @@ COVERED = (
     ),
     Covered(
         "F36",
-        "a proxy that answers 407, 403, is not there; NO_PROXY",
-        tuple(
-            f"{PROXY}{it}"
-            for it in (
-                "test_a_proxy_that_wants_a_password_is_named_without_the_one_it_got",
-                "test_a_proxy_that_does_not_let_us_through_is_named_and_not_the_registry",
-                "test_a_proxy_that_is_not_there_is_named",
-                "test_no_proxy_covers",
-            )
+        "a proxy that answers 407, 403, nothing to CONNECT, is not there; NO_PROXY",
+        (
+            f"{PROXY}test_a_proxy_that_wants_a_password_is_named_without_the_one_it_got",
+            f"{PROXY}test_a_proxy_that_does_not_let_us_through_is_named_and_not_the_registry",
+            f"{PROXY}test_a_proxy_that_is_not_there_is_named",
+            f"{PROXY}test_no_proxy_covers",
+            "faults::test_a_proxy_that_never_answers_connect_is_not_waited_for",
         ),
-        "a CONNECT that hangs",
     ),
     Covered(
         "F37",
@@ -255,8 +252,8 @@ COVERED = (
         (
             f"{BROKEN}test_a_signal_ends_mirror_with_its_code_and_the_same_command_finishes",
             f"{BROKEN}test_an_interrupted_push_has_left_no_tag_and_the_next_one_sends_what_is_missing",
+            "faults::test_a_second_signal_ends_the_command_at_once_though_the_registry_says_nothing",
             f"{BROKEN}test_whoever_reads_only_the_beginning_of_what_is_printed_sees_no_error",
         ),
-        "SIGHUP",
     ),
 )

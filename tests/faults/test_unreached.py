@@ -33,3 +33,18 @@ def test_a_black_hole_is_not_waited_for() -> None:
         assert time.monotonic() - begun < 10
         assert caught.value.exit_code == 3
         assert caught.value.hint
+
+
+def test_a_proxy_that_never_answers_connect_is_not_waited_for() -> None:
+    """F36: it takes the connection and says nothing."""
+    with ExitStack() as stack:
+        mute = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        name = f"127.0.0.1:{mute.getsockname()[1]}"
+        quick = RetryPolicy(attempts=2, base=0.01, cap=0.02)
+        environ = {"HTTPS_PROXY": f"http://{name}"}
+        client = stack.enter_context(Client(environ=environ, retry=quick, timeouts=Timeouts(0.3, 0.3)))
+        begun = time.monotonic()
+        with pytest.raises(NetworkError, match=f"the proxy http://{name}") as caught:
+            Registry(client, "reg.example").ping()
+        assert time.monotonic() - begun < 10
+        assert caught.value.exit_code == 3
