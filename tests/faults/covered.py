@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from tests.faults.rows import Covered
 
-TLS, PROXY, AUTH = "transport::", "transport::", "transport::"
-WRITER, READER, VERIFY, ROOM = ("bundle::" for it in ("writer", "reader", "verify", "room"))
-UPSTREAM, SITE, HURT, BROKEN = ("e2e::" for it in ("bad_upstream", "bad_site", "bad_bundle", "interrupted"))
-SCRIPTED, SESSIONS, KILLED = "registry::", "engine::", "engine::"
-CHART, VALUES, TOOLS, REF = ("unit::" for it in ("chart", "values", "tools", "ref"))
-HELPERS, DELTA, SETS = "transport::", "delta::", "volumes::"
+TLS = PROXY = AUTH = HELPERS = "transport::"
+WRITER = READER = VERIFY = ROOM = "bundle::"
+UPSTREAM = SITE = HURT = BROKEN = "e2e::"
+CHART = VALUES = TOOLS = REF = "unit::"
+SCRIPTED, SESSIONS, KILLED, DELTA, SETS = "registry::", "engine::", "engine::", "delta::", "volumes::"
 
 COVERED = (
     Covered(
