@@ -18,6 +18,7 @@ from airgap.transport import Client, HostSettings
 from airgap.verify import verify
 from tests.faults.guards import SECRETS
 from tests.faults.proxy import matching
+from tests.faults.world import TRUST
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -38,7 +39,7 @@ TAKEN = {200, 201, 204, 206}
 
 def witness(host: str) -> Registry:
     """Return the registry itself, spoken to past the proxy."""
-    return Registry(Client(hosts={host: HostSettings(plain_http=True)}, environ={}), host)
+    return Registry(Client(hosts={host: HostSettings(plain_http=True)}, environ={}, trust=TRUST), host)
 
 
 def i1_all_there(registry: Registry, want: Sequence[Wanted], estate: Estate, *, but: Collection[Digest] = ()) -> None:

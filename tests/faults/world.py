@@ -25,6 +25,7 @@ from airgap.sources.images import ImageSources
 from airgap.sources.places import Mirror, Places
 from airgap.transport import Client, Credential, CredentialStore, HostSettings, RetryPolicy, Timeouts
 from airgap.transport.stall import Watch
+from airgap.transport.tls import Trust
 from tests.bundle.estate import AMD64, ARM64, Estate
 from tests.faults.guards import PASSWORD, USER
 
@@ -43,6 +44,8 @@ LARGE = 5 * 512 * 1024
 """Bytes of the blob for what only happens above 1 MiB."""
 QUICK = RetryPolicy(attempts=4, base=0.02, cap=0.1, retry_after_cap=5.0)
 SHORT = Timeouts(connect=1.0, read=1.0)
+TRUST = Trust({})
+"""Reading the system's authorities takes longer than a run here, which needs none."""
 HURRY = 100.0
 """How much faster the stall watch's clock goes: its 64 seconds are 0.64."""
 SOURCE = "src.example"
@@ -119,6 +122,7 @@ class Run:
             retry=QUICK,
             watch=Watch(0.05, lambda: (time.monotonic() - started) * HURRY),
             timeouts=SHORT,
+            trust=TRUST,
         )
         self.clients.append(made)
         return made
