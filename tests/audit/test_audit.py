@@ -72,8 +72,8 @@ def test_the_test_pod_is_inert_with_its_remedy(site: Site, held: Lock, made: Rel
 
 
 def test_what_the_user_applies_beside_the_charts_is_judged_too(site: Site, held: Lock, made: Relocation) -> None:
-    spec = {"containers": [{"image": "quay.io/x/y:1"}]}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "side"}, "spec": spec}
+    pod: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "side"}}
+    pod["spec"] = {"containers": [{"image": "quay.io/x/y:1"}]}
     finding = only(site.audit(held, made, options=AuditOptions(others=(pod,))), verdict=OPEN)
     assert (finding.chart, finding.object, finding.text) == ("other objects", "Pod/side", "quay.io/x/y:1")
 
