@@ -107,7 +107,7 @@ def explain_pod(
     if state(pod) in (READY, COMPLETED, ENDING):
         return ()
     own = [it for it in events if _is_of(it, pod)]
-    found = [*_whole(pod, own)] or [*_containers(pod, own, around or Surroundings())]
+    found = [*_whole(pod, own)] or [*_containers(pod, own, around or Surroundings())] or [*_unreported(pod)]
     return tuple(found) or (Trouble(label(pod), "", WAIT, "it has just been made", waiting=True),)
 
 
@@ -182,6 +182,31 @@ def _ended(pod: dict[str, Json]) -> Trouble:
     if reason == "DeadlineExceeded":
         return Trouble(label(pod), "", CRASH, "it took longer than its deadline (activeDeadlineSeconds)")
     return Trouble(label(pod), "", NODE, told(f"it failed: {reason} {message}"))
+
+
+def _unreported(pod: dict[str, Json]) -> Iterator[Trouble]:
+    """Yield why a pod is not ready whose containers all are: gates of others, or a node that went silent.
+
+    The node controller takes Ready from the pods of a node that does not report; the containers' own status stays as it was
+    (kubernetes pkg/controller/util/node, MarkPodsNotReady).
+    """
+    statuses = items(pod, "status", "containerStatuses")
+    if not statuses or not all(it.get("ready") is True for it in statuses):
+        return
+    ready = next((it for it in items(pod, "status", "conditions") if text(it, "type") == "Ready"), {})
+    if text(ready, "reason") == "ReadinessGatesNotReady":
+        yield Trouble(
+            label(pod), "", WAIT, f"its containers run; it waits for others: {told(text(ready, 'message'))}", waiting=True
+        )
+    elif ready:
+        node = text(pod, "spec", "nodeName")
+        yield Trouble(
+            label(pod),
+            "",
+            NODE,
+            f"its containers ran, but node {node} does not report any more",
+            f"kubectl describe node {node}",
+        )
 
 
 def _containers(pod: dict[str, Json], events: Sequence[dict[str, Json]], around: Surroundings) -> Iterator[Trouble]:

@@ -9,6 +9,7 @@ import pty
 import subprocess
 import sys
 import urllib.request
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -157,6 +158,44 @@ def test_a_null_that_would_stop_the_operator_for_good_is_said_first(site: Site, 
     metadata = {"name": "wandb", "namespace": site.namespace}
     site.cluster.apply({"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata, "spec": spec})
     assert "null at spec.values.extra" in refused(site, "uninstall", "--yes")
+
+
+def test_secrets_that_a_chart_tells_helm_to_keep_are_named_and_kept_unless_purged(site: Site, bundles: Bundles):
+    site.install(bundles.new)
+    metadata = {
+        "name": "wandb-gorilla-session-key",
+        "namespace": site.namespace,
+        "labels": {"app.kubernetes.io/managed-by": "Helm"},
+        "annotations": {"helm.sh/resource-policy": "keep"},
+    }
+    site.cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"key": "x"}})
+    kept = {it["object"]: it["why"] for it in done(site, "uninstall", "--yes")["kept"]}
+    assert kept[f"Secret {site.namespace}/wandb-gorilla-session-key"] == "its chart tells helm to keep it"
+    assert site.cluster.get("secret", "wandb-gorilla-session-key", site.namespace)
+
+
+def test_an_uninstall_that_was_killed_is_finished_by_the_same_command(site: Site, bundles: Bundles):
+    site.install(bundles.new)
+    command = [
+        sys.executable,
+        "-m",
+        "airgap",
+        "uninstall",
+        "--yes",
+        "-n",
+        site.namespace,
+        f"--kubeconfig={site.cluster.kubeconfig}",
+    ]
+    for patience in (1.5, 3.0):
+        process = subprocess.Popen(command, env=site.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+        process.kill()
+        process.wait()
+    done(site, "uninstall", "--yes")
+    assert site.resource() == {}
+    assert site.revisions("operator") == []
+    assert done(site, "uninstall", "--yes")["objects"] == []
 
 
 # -- console -----------------------------------------------------------------------------------------------------------

@@ -253,6 +253,20 @@ def test_whatever_is_not_ready_has_a_trouble_even_when_it_says_nothing():
     assert only(explain_pod({"kind": "Pod", "metadata": {"name": "x"}})).waiting
 
 
+def silent(**ready: str) -> Trouble:
+    running = {"name": "app", "image": IMAGE, "ready": True, "state": {"running": {}}}
+    return only(explain_pod(pod(running, phase="Running", conditions=[{"type": "Ready", "status": "False", **ready}])))
+
+
+def test_a_node_that_went_silent_is_named_and_not_its_pods():
+    assert silent().sentence == "its containers ran, but node node-1 does not report any more"
+    gates = silent(
+        reason="ReadinessGatesNotReady", message='corresponding condition of pod readiness gate "lb" does not exist.'
+    )
+    assert gates.waiting
+    assert 'gate "lb"' in gates.sentence
+
+
 # -- where there is no pod ---------------------------------------------------------------------------------------------
 
 
