@@ -35,6 +35,7 @@ _FORBIDDEN = re.compile(
     r'(?:User )?"(?P<user>[^"]+)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
     r'(?: in the namespace "(?P<namespace>[^"]+)")?'
 )
+_GRANT = re.compile(r'user "(?P<user>[^"]+)".{0,300}?is attempting to grant RBAC permissions', re.DOTALL)
 _CONFLICT = re.compile(r'conflicts? with "(?P<manager>[^"]+)"[^:\n]*:(?P<fields>(?:\s*-?\s*\.\S+)+)')
 
 
@@ -70,7 +71,13 @@ def failure(text: str, doing: str) -> ClusterError:
         return ClusterError(f"the kubeconfig cannot be used: {said}", hint="name it with --kubeconfig, and its --context")
     forbidden = _FORBIDDEN.search(said)
     if forbidden:
-        return _forbidden(forbidden, said)
+        return _forbidden(forbidden)
+    grant = _GRANT.search(said)
+    if grant:
+        return ForbiddenError(
+            f"user {grant['user']} would grant rights that this user has not ({doing})",
+            hint="nobody may grant more than he has: ask for escalate on roles, or let a cluster administrator run it",
+        )
     if "Unauthorized" in said or "must be logged in" in said or "provide credentials" in said:
         return ForbiddenError(
             f"the cluster does not accept the kubeconfig's credentials ({doing})", hint="log in to the cluster again"
@@ -114,11 +121,10 @@ def told(text: str) -> str:
     return (said if len(said) <= REASON_LIMIT else f"{said[:REASON_LIMIT]}...") or "it failed without a word"
 
 
-def _forbidden(found: re.Match[str], said: str) -> ForbiddenError:
+def _forbidden(found: re.Match[str]) -> ForbiddenError:
     resource = f"{found['resource']}.{found['group']}" if found["group"] else found["resource"]
     where = f" in namespace {found['namespace']}" if found["namespace"] else ""
-    more = " (it would grant rights that this user has not)" if "attempting to grant" in said else ""
     return ForbiddenError(
-        f"user {found['user']} may not {found['verb']} {resource}{where}{more}",
+        f"user {found['user']} may not {found['verb']} {resource}{where}",
         hint=f"ask for a role with verb {found['verb']} on {resource}{where}; airgap preflight lists every right at once",
     )

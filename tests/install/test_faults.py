@@ -81,7 +81,7 @@ def test_install_that_is_killed_at_any_moment_is_finished_by_the_same_command(si
     for round_number in range(KILLS):
         site.values["weave"] = {"env": {"ROUND": str(round_number)}}
         process = _start(site, bundles.new)
-        _kill_later(process, moments.uniform(2.0, 16.0))
+        _kill_later(process, moments.uniform(1.0, 25.0))
         code = process.wait(200)
         told.append(f"{code} after {_said(site).strip().splitlines()[-1:]}")
         _finish(site, bundles.new, f"seed {seed}: {told}")

@@ -63,8 +63,13 @@ def test_a_complaint_becomes_one_sentence_of_the_right_branch(text: str, kind: t
 
 
 def test_a_grant_of_rights_that_one_has_not_is_told_apart() -> None:
-    text = FORBIDDEN + " user is attempting to grant RBAC permissions not currently held"
-    assert "would grant rights" in failure(text, "apply").message
+    text = (
+        'Error from server (Forbidden): clusterroles.rbac.authorization.k8s.io "m" is forbidden: user "ann" (groups=["a"])'
+        ' is attempting to grant RBAC permissions not currently held:\n{APIGroups:[""], Resources:["pods"], Verbs:["*"]}'
+    )
+    error = failure(text, "apply ClusterRole m")
+    assert isinstance(error, ForbiddenError)
+    assert error.message == "user ann would grant rights that this user has not (apply ClusterRole m)"
 
 
 def test_noise_before_the_complaint_is_left_out_and_control_characters_are_shown() -> None:
