@@ -1,4 +1,4 @@
-"""A push that sends nothing, for tests that end it: two pieces of two seconds each, in a child. Argument: a file for its log."""
+"""A push that sends nothing, for tests that end it: two pieces of two seconds, in a child. Argument: a file for its log."""
 
 from __future__ import annotations
 
