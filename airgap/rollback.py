@@ -23,7 +23,7 @@ from airgap.errors import ClusterError, ConfigurationError, IntegrityError, NotF
 from airgap.lock import Lock, LockedImage, LockedTree
 from airgap.oci import HELM_CHART, OCI_MANIFEST, Descriptor, Digest, Manifest
 from airgap.plan import CHARTS, chart_tag
-from airgap.ref import Location, Reference
+from airgap.ref import FLAT, Location, Reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,9 +87,19 @@ def moved(registry: Registry, receipt: Receipt) -> tuple[str, ...]:
         return tuple(name for (name, digest), there in zip(wanted, pool.map(now, wanted), strict=True) if there != digest)
 
 
+def place(receipt: Receipt) -> Location:
+    """Return where a receipt's images lie. Its layout follows from their names: one component below the prefix is FLAT.
+
+    PATH and HOST need not be told apart: both put charts under ``charts/`` and leave a path below the prefix as it is.
+    """
+    location = Location.parse(receipt.location)
+    inner = [location.origin(Reference.parse(name).repository) for name in receipt.images]
+    return Location.parse(receipt.location, FLAT) if inner and not any("/" in path for path in inner) else location
+
+
 def charts(registry: Registry, receipt: Receipt) -> tuple[Chart, Chart]:
     """Return the operator's and the server's chart as they were pushed; raises NotFoundError, IntegrityError."""
-    location = Location.parse(receipt.location)
+    location = place(receipt)
     return (
         _chart(registry, location, OPERATOR, receipt.operator_version),
         _chart(registry, location, SERVER, receipt.server_version),
@@ -97,7 +107,7 @@ def charts(registry: Registry, receipt: Receipt) -> tuple[Chart, Chart]:
 
 
 def _chart(registry: Registry, location: Location, name: str, version: str) -> Chart:
-    repository = location.under(f"{CHARTS}/{name}")
+    repository = location.repository(f"{CHARTS}/{name}")
     try:
         manifest = registry.get_manifest(repository, chart_tag(version))
     except NotFoundError as error:
@@ -118,8 +128,7 @@ def as_lock(receipt: Receipt, location: Location) -> Lock:
         reference = Reference.parse(name)
         if not location.holds(reference):
             raise ConfigurationError(f"receipt {receipt.number} has an image that is not under {location}: {name}")
-        bare = reference.repository.removeprefix(f"{location.prefix}/" if location.prefix else "")
-        host, _, repository = bare.partition("/")
+        host, _, repository = location.origin(reference.repository).partition("/")
         root = Descriptor(OCI_MANIFEST, Digest.parse(digest), 0)
         images.append(LockedImage(replace(reference, registry=host, repository=repository), LockedTree(root, (root,), ())))
     return Lock(receipt.bundle, (), tuple(images), ())

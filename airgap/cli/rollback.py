@@ -146,7 +146,7 @@ class _Back:
                 f"receipt {target.number} has no values: its Secret is gone or may not be read",
                 hint="install that bundle again",
             )
-        self.location = Location.parse(target.location)
+        self.location = stage.place(target)
         self.operator, self.server = stage.charts(registry, target)
         self.resource = CustomResource.from_document(dict(target.resource), f"receipt {target.number}")
         self.lock = stage.as_lock(target, self.location)

@@ -211,7 +211,7 @@ def _full(pull: _Pull) -> tuple[str, str]:
 def _damaged(pull: _Pull) -> tuple[str, str]:
     return (
         f"what {pull.host} sends does not have the digest that was asked for",
-        "run airgap push --force, it checks every byte",
+        "is there a cache or a proxy between the nodes and the registry? that holds something else",
     )
 
 

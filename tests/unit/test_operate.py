@@ -11,8 +11,8 @@ from airgap.audit.live import Live, LiveOptions, audit_live
 from airgap.errors import ClusterError
 from airgap.pulled import KNOWN, MIRRORED, OUTSIDE, PENDING, UNKNOWN, Known, judge, of_events, pulled
 from airgap.receipt import DONE, FAILED, Receipt
-from airgap.ref import Location
-from airgap.rollback import as_lock, choose
+from airgap.ref import LAYOUTS, Location, Reference
+from airgap.rollback import as_lock, choose, place
 from airgap.status import Observation, compare, role_of
 from airgap.status.drift import drifts, in_force
 from airgap.status.observe import Kept
@@ -124,12 +124,16 @@ def test_a_receipt_that_is_not_there_is_named_with_those_that_are():
         choose([receipt(1)], None, 7)
 
 
-def test_a_receipt_becomes_a_lock_that_leads_to_the_same_places():
-    location = Location.parse("reg.lan/p")
-    names = {NAME: ONE, f"reg.lan/p/reg_5000/a/b@{TWO}": TWO}
-    lock = as_lock(receipt(1, images=names), location)
-    assert sorted(str(location.relocate(it.reference)) for it in lock.images) == sorted(names)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_receipt_becomes_a_lock_that_leads_to_the_same_places_in_every_layout(layout):
+    pushed = Location.parse("reg.lan/p", layout)
+    sources = [Reference.parse("docker.io/wandb/local:1"), Reference.parse(f"reg:5000/a/b@{TWO}")]
+    names = {str(pushed.relocate(it)): digest for it, digest in zip(sources, (ONE, TWO), strict=True)}
+    found = place(receipt(1, images=names))
+    lock = as_lock(receipt(1, images=names), found)
+    assert sorted(str(found.relocate(it.reference)) for it in lock.images) == sorted(names)
     assert {str(it.digest) for it in lock.images} == {ONE, TWO}
+    assert found.repository("charts/operator") == pushed.repository("charts/operator")
 
 
 # -- drift -------------------------------------------------------------------------------------------------------------
