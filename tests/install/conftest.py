@@ -177,19 +177,23 @@ class Site:
         return {key: version for key, version in named.items() if not any(name in key for name in foreign)}
 
     def remove(self) -> None:
-        """Take everything away again, whatever state it is in."""
+        """Take everything away again, whatever state it is in; the operator first, or it puts its finalizer back."""
+        for release in ("operator", "wandb"):
+            self.cluster.run(
+                *(find_binary("helm"), "--kubeconfig", self.cluster.kubeconfig, "-n", self.namespace),
+                *("uninstall", release, "--ignore-not-found", "--no-hooks"),
+            )
+        self.cluster.kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--wait=false")
+        self.cluster.until(self._gone, f"namespace {self.namespace} has gone", 120)
+        self.cluster.kubectl("delete", "crd", "weightsandbiases.apps.wandb.com", "--ignore-not-found")
+
+    def _gone(self) -> bool:
         with suppress(AssertionError):
             self.cluster.kubectl(
                 *("patch", "weightsandbiases", "wandb", "-n", self.namespace, "--type=merge"),
                 *("-p", '{"metadata":{"finalizers":null}}'),
             )
-        for release in ("wandb", "operator"):
-            self.cluster.run(
-                *(find_binary("helm"), "--kubeconfig", self.cluster.kubeconfig, "-n", self.namespace),
-                *("uninstall", release, "--ignore-not-found", "--no-hooks"),
-            )
-        self.cluster.kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--wait=true")
-        self.cluster.kubectl("delete", "crd", "weightsandbiases.apps.wandb.com", "--ignore-not-found")
+        return not self.cluster.get("namespace", self.namespace)
 
 
 _NUMBERS = iter(range(10**6))
