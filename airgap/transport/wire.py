@@ -7,6 +7,8 @@ and returns raw bytes.
 
 from __future__ import annotations
 
+import errno
+import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,7 +20,6 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Mapping
 
     from airgap.transport.body import Body
@@ -58,6 +59,17 @@ class _PlainConnection(_Sending, HTTPConnection):
 
 
 class _TLSConnection(_Sending, HTTPSConnection):
+    def send(self, data: Any) -> None:
+        """Send; a server that hung up first is listened to, as over a plain socket, where urllib3 reads on after EPIPE.
+
+        What it said before is an answer (413) or an alert: with TLS 1.3 a server refuses a client's certificate only after
+        the handshake (RFC 8446, 4.4.2.4), so the refusal and our request cross.
+        """
+        try:
+            super().send(data)
+        except ssl.SSLEOFError as error:
+            raise BrokenPipeError(errno.EPIPE, "the other side closed the connection") from error
+
     def connect(self) -> None:
         """Connect; the context has checked what it was told to, and Client has warned where that is nothing."""
         super().connect()

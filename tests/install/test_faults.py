@@ -40,7 +40,7 @@ def test_a_second_install_is_refused_while_the_first_one_runs(site: Site, bundle
     _lease(site, "other-host/4711/1 ann", datetime.now(timezone.utc))
     said = site.refused(bundles.new)
     assert "another install is running: ann on other-host (process 4711" in said
-    assert site.resource() == {}
+    assert site.cluster.get("crd", "weightsandbiases.apps.wandb.com") == {}
 
 
 def test_a_lease_of_a_dead_host_is_taken_over_once_it_has_run_out(site: Site, bundles: Bundles) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.install.conftest import COMMAND_LIMIT, NEW_SERVER, OLD_OPERATOR, OLD_SERVER
 
 if TYPE_CHECKING:
+    from tests.cluster.fixtures import Operator
     from tests.install.conftest import Bundles, Site
 
 pytestmark = [pytest.mark.cluster, pytest.mark.helm, pytest.mark.registry, pytest.mark.slow]
@@ -111,6 +112,30 @@ def test_operator_and_server_can_be_upgraded_each_alone(site: Site, bundles: Bun
     assert site.revisions("wandb") == [f"operator-wandb-{OLD_SERVER}"]
     site.install(bundles.new, "--only", "server")
     assert site.revisions("wandb")[-1] == f"operator-wandb-{NEW_SERVER}"
+
+
+def test_an_operator_that_would_not_see_the_new_chart_for_a_minute_is_replaced(
+    site: Site, bundles: Bundles, operator: Operator
+) -> None:
+    site.install(bundles.old)
+    before = _operators(site)
+    operator.kill()
+    operator.mount_delay = 60.0
+    operator.start()
+    try:
+        site.install(bundles.new, "--only", "server")
+    finally:
+        operator.kill()
+        operator.mount_delay = 0.0
+        operator.start()
+    assert site.revisions("wandb")[-1] == f"operator-wandb-{NEW_SERVER}"
+    assert "Invalid Config" not in operator.log.rpartition(f"{site.namespace}/wandb")[0][-2000:]
+    assert before.isdisjoint(_operators(site))
+
+
+def _operators(site: Site) -> set[str]:
+    pods = site.cluster.objects("pods", site.namespace)
+    return {it["metadata"]["name"] for it in pods if it["metadata"]["name"].startswith("wandb-controller-manager")}
 
 
 def test_hand_edits_are_named_and_not_overwritten_without_being_asked(site: Site, bundles: Bundles) -> None:

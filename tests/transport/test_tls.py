@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import ssl
 import subprocess
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from urllib3.connection import HTTPSConnection
 
-from airgap.errors import ConfigurationError, TLSError
+from airgap.errors import ConfigurationError, RegistryError, TLSError
 from airgap.transport import Client, HostSettings
 from airgap.transport.certificate import read_certificate
 from airgap.transport.tls import Trust
@@ -142,6 +144,27 @@ def test_a_server_that_wants_a_client_certificate_says_so_and_is_satisfied_with_
         shutil.copy(client.certificate, folder / "client.cert")
         shutil.copy(client.key, folder / "client.key")
         assert get(server, trust=Trust({}, (tmp_path,))) == b"ok"
+
+
+def test_a_refusal_that_was_there_before_the_request_is_still_heard(authority, monkeypatch):
+    """The slow client: by the time it sends, the server has refused it and hung up."""
+    whole = HTTPSConnection.connect
+    monkeypatch.setattr(HTTPSConnection, "connect", lambda self: (whole(self), time.sleep(0.3))[0])
+    with (
+        Scripted(OK, pair=authority.issue("localhost"), client_authority=authority.root, name="localhost") as server,
+        pytest.raises(TLSError, match="client certificate"),
+    ):
+        get(server, ca_file=authority.root)
+
+
+def test_an_answer_given_before_the_body_was_read_is_heard_over_tls(authority):
+    def early(method, path):
+        return Answer(413) if method == "PUT" else None
+
+    with Scripted(OK, pair=authority.issue("localhost"), early=early, name="localhost") as server:
+        hosts = {server.host: HostSettings(ca_file=authority.root)}
+        with Client(hosts=hosts, retry=QUICK) as client, pytest.raises(RegistryError, match="answered 413"):
+            client.request("PUT", f"{server.url}/x", body=bytes(32 << 20))
 
 
 def test_a_client_certificate_of_a_stranger_is_refused(authority, tmp_path):
