@@ -91,17 +91,22 @@ class _Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AIRGAP"})
+@click.command(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AIRGAP"},
+    epilog="""\b
+On the connected host:
+  airgap mirror wandb.tar
+In the disconnected datacenter:
+  python3 wandb.tar push wandb.tar --registry reg.lan/wandb
+  python3 wandb.tar render wandb.tar --registry reg.lan/wandb --values user.yaml --dir out
+  python3 wandb.tar audit wandb.tar --registry reg.lan/wandb --values user.yaml
+  python3 wandb.tar install wandb.tar --registry reg.lan/wandb --values user.yaml
+""",
+)
 @click.version_option(__version__, prog_name="airgap")
 def cli() -> None:
-    r"""Carry the Weights & Biases Kubernetes Operator across an air gap, and prove that nothing points outside.
-
-    \b
-    connected:     airgap mirror wandb.tar
-    disconnected:  python3 wandb.tar push wandb.tar --registry reg.lan/wandb
-                   python3 wandb.tar render wandb.tar --registry reg.lan/wandb --values user.yaml --dir out
-                   python3 wandb.tar audit wandb.tar --registry reg.lan/wandb --values user.yaml
-    """
+    """Carry the Weights & Biases Kubernetes Operator across an air gap, and prove that nothing points outside."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

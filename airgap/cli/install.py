@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +12,7 @@ from airgap.apply import ALL, OPERATOR, SERVER
 from airgap.cli import bundle as bundle_option
 from airgap.cli import installing, options
 from airgap.cli.audit import allowance
-from airgap.cli.output import emit, table
+from airgap.cli.output import OutputFile, emit, table, write_whole, written_json
 from airgap.cli.preflight import inquiry, refuse
 from airgap.cli.render import layout
 from airgap.errors import AirgapError, ClusterError, NotClosedError
@@ -23,6 +21,8 @@ from airgap.registry import Registry
 from airgap.standing import look
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airgap.audit import Verdict
     from airgap.cli.installing import Prepared
     from airgap.progress import Progress
@@ -53,7 +53,7 @@ Examples:
 @click.option("--timeout", type=installing.Duration(), default="10m", show_default=True, help="How long to wait for each half.")
 @click.option("--include-foreign", is_flag=True, help="Push layers that their publisher wants fetched from elsewhere.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; print every object with its difference to the live one.")
-@click.option("--receipt", "receipt_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the receipt as JSON.")
+@click.option("--receipt", "receipt_file", type=OutputFile(), help="Write the receipt as JSON.")
 @options.jobs
 @options.helm
 @options.output
@@ -127,7 +127,7 @@ class _Run:
     def write_receipt(self) -> None:
         """Write the receipt's file, if one was asked for and there is a receipt."""
         if self.receipt_file and self.receipt:
-            self.receipt_file.write_text(json.dumps(self.receipt.to_json(), indent=2, sort_keys=True) + "\n")
+            write_whole(self.receipt_file, written_json(self.receipt.to_json()))
 
 
 def _install(run: _Run, ready: Prepared, bundle: Path) -> apply.Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,12 +9,13 @@ import click
 from airgap.cli import options
 from airgap.cli.base import lock_of
 from airgap.cli.bundle import BundlePath, with_volumes
-from airgap.cli.output import emit, table
-from airgap.errors import DiskError
+from airgap.cli.output import OutputFile, emit, table, write_whole
 from airgap.push.inventory import take
 from airgap.registry import Registry
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airgap.inventory import RegistryInventory
 
 
@@ -30,9 +30,7 @@ Examples:
 @click.argument("bundles", metavar="[BUNDLE|LOCK]...", nargs=-1, type=BundlePath())
 @with_volumes
 @options.registry
-@click.option(
-    "--output-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the inventory there, to be carried."
-)
+@click.option("--output-file", type=OutputFile(), help="Write the inventory there, to be carried.")
 @options.jobs
 @options.output
 @options.common
@@ -47,19 +45,8 @@ def command(bundles: tuple[Path, ...], output_file: Path | None, jobs: int, outp
     locks = [lock_of(path) for path in bundles]
     found = take(registry, target.location, locks=locks, jobs=jobs, progress=progress)
     if output_file:
-        _write(found, output_file)
+        write_whole(output_file, found.to_bytes())
     emit(output_format, data=found.to_json(), table=_table(found, output_file), names=sorted(found.repositories))
-
-
-def _write(found: RegistryInventory, path: Path) -> None:
-    """Write the inventory under its name only when it is whole; raises DiskError."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(found.to_bytes())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DiskError(f"{path} cannot be written: {error.strerror}", hint="choose another --output-file") from error
 
 
 def _table(found: RegistryInventory, written: Path | None) -> str:

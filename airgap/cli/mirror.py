@@ -14,7 +14,7 @@ from airgap import fetch as stage
 from airgap.bundle import interrupted
 from airgap.cli import base, options, splitting
 from airgap.cli.connected import Planned, Upstream, look, plan_bundle, planned_from
-from airgap.cli.output import emit
+from airgap.cli.output import OutputFile, emit
 from airgap.cli.pace import duration
 from airgap.cli.progress import human
 from airgap.errors import ConfigurationError
@@ -40,7 +40,7 @@ Examples:
   airgap mirror wandb.tar --split 4000M              # volumes wandb.tar.001, ... for FAT32 media
   airgap mirror wandb.tar --volume 7 --lock airgap.lock --split 4000M    # that one again, byte for byte""",
 )
-@click.argument("bundle", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("bundle", type=OutputFile())
 @options.manifest
 @options.values
 @options.platforms

@@ -12,9 +12,9 @@ import click
 
 from airgap.cli import base, options
 from airgap.cli.connected import Upstream, look, plan_bundle
-from airgap.cli.output import emit, table
+from airgap.cli.output import OutputFile, emit, table, write_whole
 from airgap.cli.progress import human
-from airgap.errors import ConfigurationError, DiskError
+from airgap.errors import ConfigurationError
 from airgap.inventory import left_out
 from airgap.ref import Reference
 from airgap.tools import Helm
@@ -42,7 +42,7 @@ Examples:
 @options.manifest
 @options.values
 @options.platforms
-@click.option("--lock", "lock_file", default=LOCK, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--lock", "lock_file", default=LOCK, show_default=True, type=OutputFile())
 @click.option("--why", metavar="REFERENCE", help="Print why this image is needed: chart, template, object, value path.")
 @base.option
 @click.option("--dry-run", is_flag=True, help="Write no lock.")
@@ -79,23 +79,10 @@ def command(
         progress.warn(warning)
     planned = replace(planned, lock=base.rebased(planned.lock, chosen))
     if not dry_run:
-        _write(planned.lock, lock_file)
+        write_whole(lock_file, planned.lock.to_bytes())
     names = [str(image.reference) for image in planned.lock.images]
     shown = _table(planned, looked, "" if dry_run else str(lock_file))
     emit(output_format, data=_data(planned, looked), table=shown, names=names)
-
-
-def _write(lock: Lock, path: Path) -> None:
-    """Write the lock under its name only when it is whole; raises DiskError."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(lock.to_bytes())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DiskError(
-            f"{path} cannot be written: {error.strerror}", hint="make room there, or choose another place with --lock"
-        ) from error
 
 
 def _reasons(found: Discovery, wanted: Reference) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,13 +11,15 @@ import click
 from airgap import push as stage
 from airgap.cli import bundle as bundle_option
 from airgap.cli import options
-from airgap.cli.output import emit, table
+from airgap.cli.output import OutputFile, emit, table, write_whole, written_json
 from airgap.cli.pace import duration
 from airgap.cli.progress import human
 from airgap.push.journal import noted_uploads
 from airgap.registry import Registry
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airgap.push import PushResult
 
 
@@ -38,7 +38,7 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Ask the registry what is missing, list it, send nothing.")
 @click.option("--include-foreign", is_flag=True, help="Push layers that their publisher wants fetched from elsewhere.")
 @click.option("--upload-host", "upload_hosts", multiple=True, help="Another host to which the registry may send uploads.")
-@click.option("--receipt", type=click.Path(dir_okay=False, path_type=Path), help="Write what is in the registry now, as JSON.")
+@click.option("--receipt", type=OutputFile(), help="Write what is in the registry now, as JSON.")
 @options.output
 @options.common
 def command(
@@ -77,15 +77,8 @@ def command(
     for warning in result.warnings:
         progress.warn(warning)
     if receipt and not dry_run:
-        _write(receipt, json.dumps(result.receipt(), indent=2, sort_keys=True) + "\n")
+        write_whole(receipt, written_json(result.receipt()))
     emit(output_format, data=_data(result), table=_table(result), names=[str(item.reference) for item in result.landed])
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that is whole or not there."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text)
-    fresh.replace(path)
 
 
 def _data(result: PushResult) -> dict[str, Any]:

@@ -149,7 +149,12 @@ def test_a_server_that_wants_a_client_certificate_says_so_and_is_satisfied_with_
 def test_a_refusal_that_was_there_before_the_request_is_still_heard(authority, monkeypatch):
     """The slow client: by the time it sends, the server has refused it and hung up."""
     whole = HTTPSConnection.connect
-    monkeypatch.setattr(HTTPSConnection, "connect", lambda self: (whole(self), time.sleep(0.3))[0])
+
+    def connect_slowly(self):
+        whole(self)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(HTTPSConnection, "connect", connect_slowly)
     with (
         Scripted(OK, pair=authority.issue("localhost"), client_authority=authority.root, name="localhost") as server,
         pytest.raises(TLSError, match="client certificate"),
