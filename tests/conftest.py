@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,10 @@ settings.register_profile(
 )
 settings.load_profile("airgap")
 """How long an example takes says how busy the machine is; CI tries the same examples each time."""
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""A shell's background job and nohup ignore these, and so would every command that a test starts, and then interrupts."""
 
 SKIPS = pytest.StashKey[Counter[str]]()
 
