@@ -26,14 +26,7 @@ DEFAULT_ADDRESS = "127.0.0.1:5000"
 Examples:
   airgap serve wandb.tar --address 0.0.0.0:5000 --tls-cert site.pem --tls-key site.key
   airgap serve --store /srv/registry --users users.txt      # a registry where a site has none
-  helm pull oci://127.0.0.1:5000/charts/operator-wandb --plain-http
-
-\b
-Paths:
-  /v2/                        registry
-  /charts/index.yaml          chart repository
-  /api/v1/operator/channel    release channel
-  /simple/                    Python packages among the bundle's files, for pip --index-url""",
+  helm pull oci://127.0.0.1:5000/charts/operator-wandb --plain-http""",
 )
 @bundle_option.optional
 @click.option("--store", type=click.Path(file_okay=False, path_type=Path), help="Take pushes too, into this OCI layout.")
@@ -49,7 +42,11 @@ Paths:
 @click.option("--immutable-tags", is_flag=True, help="With --store: a tag, once pushed, never moves.")
 @options.common
 def command(bundle: Path | None, store: Path | None, address: str, **flags: Any) -> None:
-    """Serve BUNDLE (read-only, straight from the tar) and, with --store, a registry that takes pushes."""
+    """Serve BUNDLE (read-only, straight from the tar) and, with --store, a registry that takes pushes.
+
+    /v2/ is the registry, /charts/index.yaml the chart repository, /api/v1/operator/channel the release channel; /simple/ lists
+    the Python packages among the bundle's files, for pip --index-url.
+    """
     if bundle is None and store is None:
         raise ConfigurationError("there is nothing to serve", hint="name a bundle, or a folder with --store, or both")
     progress = options.progress(flags)

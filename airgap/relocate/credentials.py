@@ -130,7 +130,7 @@ def separate(
     told = {format_path(item.clear) for move in possible for item in move.items}
     left += [
         f"{path} looks like a secret and stays in clear in wandb.yaml: airgap knows no Secret that the chart takes for it"
-        for path in _suspects(final)
+        for path in suspects(final)
         if path not in told
     ]
     moved = [
@@ -262,7 +262,7 @@ def _decoded(text: str) -> str:
         return text
 
 
-def _suspects(values: Values) -> Iterator[str]:
+def suspects(values: Values) -> Iterator[str]:
     """Yield the paths of values that look like secrets in clear: by key, and not a name in a reference to a Secret."""
     for path, value in leaves(values):
         keys = [str(step) for step in path if isinstance(step, str)]

@@ -108,6 +108,18 @@ def test_inspect_says_what_is_inside(bare: Bare, crossing: Steps) -> None:
 # -- inside ------------------------------------------------------------------------------------------------------------------
 
 
+def test_config_explain_names_the_layer_of_each_value_and_shows_no_secret(bare: Bare, tmp_path: Path) -> None:
+    console = tmp_path / "console.yaml"
+    console.write_text("global: {mysql: {password: hidden-one}, extraEnv: {FROM: console}}\n")
+    told = well(bare.run("config", "explain", "wandb.tar", "--values", "user.yaml", "--user-input", console, "-o", "json"))
+    found = {item["path"]: (item["value"], item["layer"]) for item in json.loads(told.stdout)["values"]}
+    assert found["global.host"][1] == "the custom resource"
+    assert found["global.extraEnv.FROM"] == ("console", "the user input")
+    assert found["global.operator.namespace"] == ("wandb", "the operator's defaults")
+    assert "the release channel" in {layer for _, layer in found.values()}
+    assert "hidden-one" not in told.stdout + told.stderr
+
+
 def test_push_puts_every_image_under_its_source_host_by_digest_and_tag(pushed: Done, crossing: Steps, inside: Inside) -> None:
     repositories = inside.storage / "docker/registry/v2/repositories" / PREFIX
     for text, digest in images(crossing.lock).items():
