@@ -1,8 +1,8 @@
 """Events: progress as JSON, one object a line on stderr (--log-format json), for those who collect logs.
 
-Invariants: each line has ``time`` (UTC), ``level`` and ``event``: begin | done | progress | end | say | warning | debug |
-error. Sizes are bytes, rates bytes per second, durations seconds. While bytes move there is a ``progress`` line every PERIOD
-seconds.
+Invariants: each line has ``time`` (UTC), ``level`` and ``event``: begin | there (``size`` bytes of the phase stood before) |
+done | progress | end | say | warning | debug | error. Sizes are bytes, rates bytes per second, durations seconds. While bytes
+move there is a ``progress`` line every PERIOD seconds.
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ class Events(Progress):
         self._info("begin", items=items, bytes=size)
 
     def there(self, size: int) -> None:
-        """Count what was there before."""
+        """Count what was there before, and tell."""
         with self._lock:
             self._pace.there(size)
+        if size:
+            self._info("there", size=size, **self._state(time.monotonic()))
 
     def advance(self, size: int) -> None:
         """Count bytes, and tell now and then."""
