@@ -10,6 +10,7 @@
     |  |- TLSError               3   certificates: a CA, a name or a clock
     |  |- UnauthorizedError      3   credentials: absent, wrong or without the right
     |  |- NotFoundError          3   what was asked for is not there (any more)
+    |  |- MisledError            3   it leads to where we do not go; asking again would lead there again
     |  `- RegistryError          3   a registry said no; carries status and code
     |- IntegrityError            4   bytes are not what they must be
     |  `- BundleError            4   the bundle itself is damaged or not one
@@ -67,6 +68,10 @@ class UnauthorizedError(NetworkError):
 
 class NotFoundError(NetworkError):
     """What was asked for is not there."""
+
+
+class MisledError(NetworkError):
+    """The other end leads to where nothing of ours may go: another host, another scheme, in circles."""
 
 
 class RegistryError(NetworkError):

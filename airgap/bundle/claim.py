@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Claim:
     """A held claim; ``release`` gives it up and removes the file."""
 
-    def __init__(self, path: Path) -> None:
-        """Take the claim; raises DiskError: another run (named) has it, or nothing can be written here."""
-        self._path = path
+    def __init__(self, path: Path, bundle: Path) -> None:
+        """Take the claim on ``bundle``; raises DiskError: another run (named) has it, or nothing can be written here."""
+        self._path, self._bundle = path, bundle
         self._fd = -1
         while self._fd < 0:
             self._fd = self._take()
@@ -49,7 +49,8 @@ class Claim:
             holder = self._holder(fd)
             os.close(fd)
             raise DiskError(
-                f"another run is writing the same bundle ({holder})", hint=f"wait for it; {self._path} is its lock file"
+                f"another run is writing the same bundle, {self._bundle} ({holder})",
+                hint=f"wait for it, or end it; {self._path} is its lock file",
             ) from error
         if not self._is_current(fd):
             os.close(fd)

@@ -97,7 +97,7 @@ class BundleWriter:
         self._target: Target = target_for(path, self.arrangement, split, volume)
         self._closing = False
         self._journal: Journal | None = None
-        self._claim = Claim(self._target.path.with_name(f"{self._target.path.name}.partial.lock"))
+        self._claim = Claim(self._target.path.with_name(f"{self._target.path.name}.partial.lock"), self._target.path)
         with ExitStack() as undo:
             undo.callback(self.close)
             self.complete = self._target.stands()

@@ -19,6 +19,7 @@ from urllib.parse import quote, urljoin
 from airgap.errors import (
     ConfigurationError,
     IntegrityError,
+    MisledError,
     NetworkError,
     NotFoundError,
     RegistryError,
@@ -103,7 +104,7 @@ class Upload:
         while True:
             try:
                 self._send(open_window)
-            except (TLSError, UnauthorizedError):
+            except (TLSError, UnauthorizedError, MisledError):
                 raise
             except NetworkError as error:
                 status = _status(error)
@@ -121,8 +122,15 @@ class Upload:
     def open(self) -> Session:
         """Open an upload session; repeating that is safe: a registry forgets empty sessions."""
         url = f"{self._target.base}/v2/{self._target.repository}/blobs/uploads/"
-        with self._client.request("POST", url, scopes=self._scopes, ok=(ACCEPTED,), retry=True) as response:
+        self._step = Step("POST", 0)
+        with self._client.request(
+            "POST", url, scopes=self._scopes, ok=(ACCEPTED,), retry=True, attempts=self._left()
+        ) as response:
             return self._opened(response)
+
+    def _left(self) -> int:
+        """Return the attempts that are left to what the client repeats by itself: breaks of this upload count too."""
+        return max(1, self._client.retry.attempts - self._failures)
 
     def cancel(self, session: Session) -> None:
         """Close a session; a registry that does not do that forgets it by itself."""
@@ -192,6 +200,7 @@ class Upload:
                 session.location,
                 headers=headers,
                 body=Piece(window, count),
+                attempts=self._left(),
                 scopes=self._scopes,
                 ok=(ACCEPTED, CREATED, NO_CONTENT),
                 retry=False,
@@ -220,6 +229,7 @@ class Upload:
                 url,
                 headers=headers,
                 body=Piece(window, left) if left or not session.offset else None,
+                attempts=self._left(),
                 scopes=self._scopes,
                 ok=(CREATED, NO_CONTENT),
                 retry=False,
@@ -250,6 +260,10 @@ class Upload:
         """Decide whether and how to go on after ``error``: in another way, in the same session, in a new one; wait a little."""
         session, self._session = self._session, None
         self._failures += 1
+        if self._step.method == "POST":  # the client has repeated that as often as is right
+            return False
+        if session and status == BAD_RANGE and self._out_of_step(session):
+            return self._failures < TRIES
         way = next_way(self._ways.way, self._step, status, failures=self._failures)
         if way != self._ways.way:
             _log.debug("%s does not take it that way (%d); trying another: %s", self._target.base, status, way)
@@ -271,17 +285,31 @@ class Upload:
         _log.debug("the upload of %s goes on at byte %d: %s", self._descriptor.digest.short, there, error.message)
         return True
 
+    def _out_of_step(self, session: Session) -> bool:
+        """Ask where a session stands whose piece was refused as out of order, and go on there if it is elsewhere (F4)."""
+        if not self._step.offset or self._told_by_registry:
+            return False
+        found = self._asked(session, self._step.offset + self._step.body)
+        if found is None or found.offset == self._step.offset:
+            self._told_by_registry = False
+            return False
+        _log.debug("%s is at byte %d there, not at %d", self._descriptor.digest.short, found.offset, self._step.offset)
+        self._session = found
+        return True
+
     def _asked(self, session: Session, most: int) -> Session | None:
         """Ask the registry where a session stands; None: it is lost, or nobody can say. ``most``: bytes that can be there."""
         try:
             self._checked(session.location, "the journal", "")
             auth = self._is_ours(session.location)
             with self._client.request(
-                "GET", session.location, scopes=self._scopes, ok=(200, NO_CONTENT), auth=auth
+                "GET", session.location, scopes=self._scopes, ok=(200, NO_CONTENT), auth=auth, attempts=self._left()
             ) as response:
                 told = _RANGE.fullmatch(response.headers.get("Range", "").strip())
                 location = self._location(response) if "Location" in response.headers else session.location
         except (NetworkError, ConfigurationError) as error:
+            if type(error) is NetworkError:  # nobody answered, however often: a new session gets one try
+                self._failures = max(self._failures, self._client.retry.attempts - 1)
             _log.debug("the session is lost: %s", error.message)
             return None
         offset = int(told[1]) + 1 if told and int(told[1]) else 0
@@ -346,10 +374,6 @@ class Piece:
         self._left = self._size
 
 
-class MisledError(RegistryError):
-    """A registry sends an upload where it must not go; another session would be sent there too."""
-
-
 def check_digest(response: Response, digest: Digest, doing: str) -> None:
     """Raise IntegrityError when an answer names another digest than ``digest`` (faults F11); silence is no lie.
 
@@ -371,6 +395,4 @@ def _full(error: NetworkError) -> bool:
 def _status(error: NetworkError) -> int:
     if isinstance(error, NotFoundError):
         return NOT_FOUND
-    if isinstance(error, MisledError):
-        return -1
     return error.status if isinstance(error, RegistryError) else 0

@@ -250,27 +250,30 @@ class Registry:
                 raise
             return False  # F23: as absent; the upload or the mount will tell
 
-    def open_blob(self, repository: str, descriptor: Descriptor, offset: int = 0) -> Response:
+    def open_blob(self, repository: str, descriptor: Descriptor, offset: int = 0, *, attempts: int | None = None) -> Response:
         """Return a response whose stream is the blob from ``offset``; bytes are for the reader to verify.
 
+        ``attempts``: how often it may be asked for, as in Client.request.
         A range is checked (cases.md L2): where the whole comes instead, or another range, the first ``offset`` bytes of the
         whole are read away. Raises IntegrityError when the registry knows the blob with another size.
         """
         if offset and self._ranges:
             try:
-                return self._opened(repository, descriptor, offset)
+                return self._opened(repository, descriptor, offset, attempts=attempts)
             except RegistryError as error:
                 if error.status not in _NO_RANGE:
                     raise
                 _log.debug("ranges are of no use here: %s", error.message)
                 self._ranges = False
-        return self._opened(repository, descriptor, 0, skip=offset)
+        return self._opened(repository, descriptor, 0, skip=offset, attempts=attempts)
 
-    def _opened(self, repository: str, descriptor: Descriptor, offset: int, skip: int = 0) -> Response:
+    def _opened(self, repository: str, descriptor: Descriptor, offset: int, skip: int = 0, *, attempts: int | None) -> Response:
         url = self._url(repository, f"blobs/{descriptor.digest}")
         headers = {"Range": f"bytes={offset}-{descriptor.size - 1}"} if offset else {}  # crane refuses an open end
         with ExitStack() as undo:
-            response = self.client.request("GET", url, headers=headers, scopes=self._scopes(repository), ok=(200, 206))
+            response = self.client.request(
+                "GET", url, headers=headers, scopes=self._scopes(repository), ok=(200, 206), attempts=attempts
+            )
             undo.callback(response.close)
             self._check_start(response, descriptor, offset)
             response.skip(skip)
@@ -294,33 +297,32 @@ class Registry:
     def stream_blob(self, repository: str, descriptor: Descriptor, offset: int = 0) -> Iterator[bytes]:
         """Yield the blob from ``offset`` to its end, going on by Range when the connection breaks.
 
-        Bounded: by the client's attempts in a row that bring less than GAIN each. Each one starts at the registry, never at a
+        Bounded: by the client's attempts in a row that bring less than GAIN each, those included that it took to open a
+        connection (one budget: two policies around each other would multiply). Each one starts at the registry, never at a
         signed URL that it once redirected to. Bytes are for the reader to verify; more than the descriptor's size raises
         IntegrityError.
         """
-        position, failures = offset, 0
-        while True:
+        position, failures, most = offset, 0, self.client.retry.attempts
+        while position < descriptor.size:
             before = position
+            response = self.open_blob(repository, descriptor, position, attempts=most - failures)
+            failures += response.attempts - 1
             try:
-                for piece in self._piece(repository, descriptor, position):
+                for piece in self._pieces(response, descriptor, position):
                     position += len(piece)
                     yield piece
             except NetworkError as error:
                 failures = 1 if position >= before + GAIN else failures + 1
-                if type(error) is not NetworkError or failures >= self.client.retry.attempts:
+                if failures >= most:
                     raise
                 _log.debug("%s goes on at byte %d: %s", descriptor.digest.short, position, error.message)
                 self.client.tally.again()
                 self.client.leave_alone("", self.client.retry.pause(failures))
-            else:
-                return
 
-    def _piece(self, repository: str, descriptor: Descriptor, position: int) -> Iterator[bytes]:
+    def _pieces(self, response: Response, descriptor: Descriptor, position: int) -> Iterator[bytes]:
         """Yield the blob from ``position`` over one connection; raises NetworkError when it ends too early."""
         left = descriptor.size - position
-        if left <= 0:
-            return
-        with self.open_blob(repository, descriptor, position) as response:
+        with response:
             for piece in response.stream():
                 left -= len(piece)
                 if left < 0:

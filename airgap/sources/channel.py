@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from airgap.errors import ConfigurationError, IntegrityError, NetworkError, NotFoundError, TLSError, UnauthorizedError
+from airgap.errors import (
+    ConfigurationError,
+    IntegrityError,
+    MisledError,
+    NetworkError,
+    NotFoundError,
+    TLSError,
+    UnauthorizedError,
+)
 from airgap.manifest import CHANNEL_PATH, LATEST
 from airgap.oci import canonical_json
 from airgap.sources.places import Places
@@ -97,6 +105,7 @@ def _ask(client: Client, url: str, entry: ChannelEntry, licence: str, pause: flo
                 url,
                 headers={"Content-Type": "application/json", "Accept": "application/json"},
                 retry=False,
+                attempts=1,
                 auth=False,
                 credential=credential,
                 preload=SPEC_LIMIT,
@@ -106,7 +115,7 @@ def _ask(client: Client, url: str, entry: ChannelEntry, licence: str, pause: flo
             raise _refused(entry, error, licensed=bool(licence)) from error
         except NotFoundError as error:
             raise _unknown(entry, error) from error
-        except (TLSError, IntegrityError):
+        except (TLSError, IntegrityError, MisledError):
             raise
         except NetworkError as error:
             if attempt == ATTEMPTS:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urljoin
 
 from airgap import __version__
-from airgap.errors import AirgapError, NetworkError
+from airgap.errors import AirgapError, MisledError, NetworkError
 from airgap.transport.auth import ANSWER_LIMIT, Authenticator
 from airgap.transport.body import Body
 from airgap.transport.challenge import parse_challenges
@@ -71,6 +71,7 @@ class _Call:
     credential: Credential | None = None
     settle: int = 0
     follow: bool = True
+    attempts: int | None = None
 
     @property
     def digestion(self) -> float:
@@ -127,6 +128,7 @@ class Client:
         self._rate = rate
         self.tally = Tally()
         self._scarce: set[str] = set()
+        self._known: set[str] = set()
         self._connections = connections
         self._wires: dict[int, Wire] = {}
         self._lock = threading.Lock()
@@ -155,6 +157,7 @@ class Client:
         preload: int = 0,
         settle: int = 0,
         follow: bool = True,
+        attempts: int | None = None,
     ) -> Response:
         """Send a request and return the answer whose status is in ``ok``; every other end is an error.
 
@@ -162,7 +165,8 @@ class Client:
         (default: if the method is idempotent). ``auth``: whether challenges are answered from the credential store;
         ``credential`` (or user information in the URL): sent as Basic at once instead, to this host only. ``preload``: read the
         body, of at most so many bytes, as part of the attempt. ``settle``: bytes beyond the body that the server has to digest
-        before it answers. ``follow``: whether redirects are.
+        before it answers. ``follow``: whether redirects are. ``attempts``: how often it may be tried, where the caller has a
+        budget of its own; the answer says how many it took.
 
         Raises NetworkError, TLSError, UnauthorizedError, NotFoundError, RegistryError; IntegrityError for too long a body;
         ConfigurationError for what is no URL.
@@ -180,6 +184,7 @@ class Client:
             credential,
             settle,
             follow,
+            attempts,
         )
         return self._run(call, ok, safe=method in IDEMPOTENT if retry is None else retry, preload=preload)
 
@@ -218,11 +223,18 @@ class Client:
             attempt += 1
             outcome = self._attempt(call, ok, preload)
             if isinstance(outcome, Response):
+                outcome.attempts = attempt
                 return outcome
             pause = None
             if not outcome.final:
                 pause = self.retry.decide(
-                    attempt, safe=safe, status=outcome.status, reached=outcome.reached, retry_after=outcome.retry_after
+                    attempt,
+                    safe=safe,
+                    status=outcome.status,
+                    reached=outcome.reached,
+                    retry_after=outcome.retry_after,
+                    known=host_of(call.url) in self._known,
+                    most=call.attempts,
                 )
             if pause is None:
                 self._spare(outcome)
@@ -263,7 +275,7 @@ class Client:
             response.close()
             url = _next(call, response)
         raise Failure(
-            NetworkError(f"{call.method} {redact_url(call.url)} is redirected more than {REDIRECTS} times"), retried=False
+            MisledError(f"{call.method} {redact_url(call.url)} is redirected more than {REDIRECTS} times"), retried=False
         )
 
     def _authorized(self, call: _Call, url: str) -> Response:
@@ -309,6 +321,7 @@ class Client:
         except WIRE_ERRORS as error:
             raise explain(error, place) from None
         response = Response(answer.raw, place, self._watch, self._rate, self.tally)
+        self._known.add(host)
         if quota := parse_quota(response.headers):
             self._told(host, quota)
         if _log.isEnabledFor(logging.DEBUG):
@@ -357,6 +370,6 @@ def _next(call: _Call, response: Response) -> str:
         target = ""
     reason = refuse_redirect(response.url, target, method=call.method, status=response.status, has_body=call.body is not None)
     if reason:
-        raise Failure(NetworkError(f"{response.place} is redirected to {redact_url(target)}, {reason}: refused"), retried=False)
+        raise Failure(MisledError(f"{response.place} is redirected to {redact_url(target)}, {reason}: refused"), retried=False)
     _log.debug("%s is redirected to %s", response.place, redact_url(target))
     return target

@@ -52,6 +52,7 @@ class Response:
         self.headers: Mapping[str, str] = raw.headers
         self.url = place.url
         self.stalled = False
+        self.attempts = 1
 
     @property
     def place(self) -> Place:

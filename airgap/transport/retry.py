@@ -25,7 +25,8 @@ RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 NOT_PROCESSED = frozenset({429})
 """Statuses by which a server says it did nothing: safe to repeat for every method (RFC 6585, 4)."""
 UNREACHED_ATTEMPTS = 3
-"""Attempts when no connection comes about: a wrong name or port should not keep anybody waiting."""
+"""Attempts when no connection comes about: a wrong name or port should not keep anybody waiting. A host that has answered in
+this run has the right name, and is being restarted: it gets all attempts."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,23 @@ class RetryPolicy:
         return full * random.uniform(0.5, 1.0)  # noqa: S311  # jitter is no secret
 
     def decide(
-        self, attempt: int, *, safe: bool, status: int = 0, reached: bool = True, retry_after: float | None = None
+        self,
+        attempt: int,
+        *,
+        safe: bool,
+        status: int = 0,
+        reached: bool = True,
+        retry_after: float | None = None,
+        known: bool = False,
+        most: int | None = None,
     ) -> float | None:
         """Return seconds to wait before the next attempt, or None to give up.
 
-        ``status`` 0 means that no answer came; ``reached`` is False when not even a connection did.
+        ``status`` 0 means that no answer came; ``reached`` is False when not even a connection did; ``known``: the host has
+        answered before; ``most``: attempts that are left to the caller, where those are fewer.
         """
-        if attempt >= (self.attempts if reached else min(self.attempts, UNREACHED_ATTEMPTS)):
+        limit = self.attempts if most is None else min(self.attempts, most)
+        if attempt >= (limit if reached or known else min(limit, UNREACHED_ATTEMPTS)):
             return None
         if status and status not in RETRIED:
             return None

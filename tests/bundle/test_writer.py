@@ -387,7 +387,7 @@ def test_a_lock_file_that_vanishes_while_it_is_taken_is_taken_anew(tmp_path, mon
         real(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    claim = Claim(path)
+    claim = Claim(path, tmp_path / "b.tar")
     assert len(calls) == 3
     assert json.loads(path.read_text())["pid"] == os.getpid()
     claim.release()

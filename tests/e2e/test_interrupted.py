@@ -137,7 +137,7 @@ def test_two_runs_on_the_same_bundle_are_not_both_let_in(world: World, crossing:
         first.send_signal(signal.SIGSTOP)
         second = world.run("airgap", *MIRROR, folder=folder)
         first.send_signal(signal.SIGCONT)
-        refused(second, 1, "another run is writing the same bundle", str(first.pid), "Hint: wait for it")
+        refused(second, 1, "another run is writing the same bundle, again.tar", str(first.pid), "Hint: wait for it")
         _, said = first.communicate(timeout=PATIENCE)
     assert first.returncode == 0, said
     assert digest(folder / "again.tar") == digest(crossing.bundle)

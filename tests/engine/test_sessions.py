@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from airgap.errors import DiskError, IntegrityError, RegistryError
+from airgap.errors import DiskError, IntegrityError, NetworkError, RegistryError
 from airgap.oci import Digest
 from airgap.push.journal import noted_uploads, places
 from airgap.ref import Location
@@ -16,6 +16,7 @@ from airgap.registry import sessions as module
 from airgap.registry import ways
 from airgap.registry.sessions import Noted, SavedSessions, journal_name
 from tests.engine.conftest import MIB, Keeping, connect, ranges
+from tests.registry.conftest import QUICK
 from tests.registry.shelf import JSON, Shelf, methods, refusal, upload
 from tests.transport.scripted import Answer, Scripted, Seen
 
@@ -80,6 +81,42 @@ def test_bytes_that_do_not_fit_together_after_a_break_are_sent_once_more_from_th
         upload(connect(server.host), large)
         assert len(server.requests("POST")) == 2
     assert shelf.blobs[str(large.descriptor.digest)] == large.data
+
+
+@pytest.mark.usefixtures("pieces")
+def test_a_piece_that_is_refused_as_out_of_order_goes_on_where_the_registry_stands(large):
+    """F4: 416 in the middle, because the registry has less (or more) than we counted."""
+    refused: list[str] = []
+
+    def rule(seen: Seen, shelf: Shelf) -> Answer | None:
+        data = shelf.sessions.get("session0", b"")
+        if seen.method != "PATCH" or len(data) != 2 * PIECE or refused:
+            return None
+        refused.append(seen.path)
+        del shelf.sessions["session0"][PIECE:]  # another replica, which has seen the first piece only
+        return Answer(416, JSON, refusal("RANGE_INVALID"))
+
+    with Scripted(shelf := Keeping(rule=rule)) as server:
+        upload(connect(server.host), large)
+        assert len(server.requests("POST")) == 1
+        pieces = ["0-8388607", "8388608-16777215", "16777216-20971519"]
+        assert ranges(server.seen) == [*pieces, *pieces[1:]]
+    assert shelf.blobs[str(large.descriptor.digest)] == large.data
+
+
+@pytest.mark.usefixtures("pieces")
+def test_an_upload_to_a_registry_that_is_gone_ends_after_one_budget(large):
+    gone: list[str] = []
+
+    def rule(seen: Seen, _: Shelf) -> Answer | None:
+        if seen.method == "PATCH" or gone:
+            gone.append(seen.method)
+            return Answer(hang_up=True)
+        return None
+
+    with Scripted(Keeping(rule=rule)) as server, pytest.raises(NetworkError, match="broke off"):
+        upload(connect(server.host), large)
+    assert len(gone) <= 2 * QUICK.attempts, gone
 
 
 @pytest.mark.usefixtures("pieces")

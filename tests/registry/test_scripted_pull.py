@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from airgap.errors import IntegrityError, NetworkError, NotFoundError, RegistryError, UnauthorizedError
+from airgap.errors import IntegrityError, MisledError, NetworkError, NotFoundError, RegistryError, UnauthorizedError
 from airgap.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, Manifest
 from tests.registry.conftest import QUICK
 from tests.registry.shelf import JSON, Shelf, methods, refusal
@@ -142,6 +142,33 @@ def test_a_download_that_never_moves_ends(open_registry, blob):
         with pytest.raises(NetworkError):
             list(open_registry(server.host).stream_blob("a/b", blob.descriptor))
         assert len(server.seen) == QUICK.attempts
+
+
+def test_a_registry_that_takes_every_request_and_says_nothing_is_asked_no_more_often_than_the_policy_says(open_registry, blob):
+    with Scripted(lambda _: Answer(hang_up=True)) as server:
+        with pytest.raises(NetworkError):
+            list(open_registry(server.host).stream_blob("a/b", blob.descriptor))
+        assert len(server.seen) == QUICK.attempts
+
+
+def test_breaks_in_a_body_and_answers_that_never_come_are_one_budget(open_registry, blob):
+    turn = iter(range(100))
+
+    def answer(seen: Seen) -> Answer:
+        return ranged(blob.data, cut=0)(seen) if next(turn) % 2 else Answer(503)
+
+    with Scripted(answer) as server:
+        with pytest.raises(NetworkError):
+            list(open_registry(server.host).stream_blob("a/b", blob.descriptor))
+        assert len(server.seen) == QUICK.attempts
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "http://169.254.169.254/x", "/v2/a/b/blobs/again"])
+def test_a_redirect_that_is_refused_is_not_asked_for_again(open_registry, blob, location):
+    with Scripted(lambda _: Answer(307, {"Location": location})) as server:
+        with pytest.raises(MisledError, match=r"refused|more than 5"):
+            list(open_registry(server.host).stream_blob("a/b", blob.descriptor))
+        assert len(server.seen) == (6 if location.startswith("/") else 1)
 
 
 def test_a_blob_of_another_size_is_an_integrity_error_before_it_is_read(open_registry, blob):
