@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.endure import MIB, Options, Trial
+from benchmarks.endure import Options, Trial
+from benchmarks.endure_estate import MIB
 from tests.world.registries import find_binary
 
 pytestmark = [pytest.mark.registry, pytest.mark.helm, pytest.mark.slow]
