@@ -103,14 +103,25 @@ def test_json_is_one_object_a_line(clock, capsys):
     assert isinstance(told, events.Events)
     told.error("no room", "free some", 3)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [line["event"] for line in lines] == ["begin", "progress", "done", "end", "warning", "debug", "say", "error"]
-    assert {key: lines[1][key] for key in ("phase", "bytes", "ofBytes", "secondsLeft")} == {
+    assert [line["event"] for line in lines] == [
+        "begin",
+        "there",
+        "progress",
+        "done",
+        "end",
+        "warning",
+        "debug",
+        "say",
+        "error",
+    ]
+    assert (lines[1]["size"], lines[1]["bytes"]) == (500, 500)
+    assert {key: lines[2][key] for key in ("phase", "bytes", "ofBytes", "secondsLeft")} == {
         "phase": "push",
         "bytes": 750,
         "ofBytes": 1000,
         "secondsLeft": 6,
     }
-    assert lines[7]["exitCode"] == 3
+    assert lines[8]["exitCode"] == 3
     assert all(line["time"].endswith("Z") and line["level"] for line in lines)
 
 
