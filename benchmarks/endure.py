@@ -175,7 +175,9 @@ class Stage:
         self._runs += 1
         path = self.folder / f"{self.name}-{self._runs}.log"
         with path.open("wb") as log:
-            process = subprocess.Popen(self.command, stdout=out, stderr=log, text=True, start_new_session=True, cwd=self.folder)
+            process = subprocess.Popen(
+                self.command, stdout=out, stderr=log, text=True, start_new_session=True, cwd=self.folder, env=ENVIRON
+            )
         return process, Told(path, self.phase)
 
     def _killed(self, moment: Moment) -> bool:

@@ -70,6 +70,8 @@ def command(
     Exit 5 when anything is open.
     """
     progress = options.progress(flags)
+    if bundle.is_dir():
+        inside.remember(bundle, flags)
     target = options.target(flags)
     allowances = tuple(allowance(text) for text in flags.pop("allow"))
     with inside.site(bundle, flags.pop("helm_path")) as found:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
 
 from airgap.bundle import BundleReader
 from airgap.bundle.extract import extract
@@ -17,6 +21,8 @@ from airgap.errors import BundleError, ConfigurationError
 from airgap.installer import running_from
 from airgap.layout import check
 from airgap.lock import Lock
+from airgap.oci import canonical_json
+from airgap.ref import LAYOUTS
 from airgap.tools import KUBE_VERSION, Helm, host_platform
 from airgap.values import load_yaml_all
 from airgap.wandb import Spec, read_user_values
@@ -24,6 +30,7 @@ from airgap.wandb import Spec, read_user_values
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from airgap.cli.options import Target
     from airgap.lock import LockedArtifact
     from airgap.values import Json
     from airgap.wandb import UserInput
@@ -33,6 +40,9 @@ OPERATOR, SERVER = "operator", "operator-wandb"
 
 CARRIED = "bundle"
 """The folder in a rendered DIR with what came out of the bundle: the lock, the charts and the channel's spec."""
+
+PLACE = "place.json"
+"""The file in it that says for which registry, and in which layout, the folder was rendered."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,38 @@ class Site:
     spec: Spec | None
     helm: Helm
     contents: Mapping[str, bytes]
+
+
+def place(target: Target) -> bytes:
+    """Return PLACE's content."""
+    told = {
+        "kind": "Place",
+        "schemaVersion": 1,
+        "registry": str(target.location),
+        "pullRegistry": str(target.pull),
+        "layout": target.location.layout,
+    }
+    return canonical_json(told) + b"\n"
+
+
+def remember(folder: Path, flags: dict[str, Any]) -> None:
+    """Put into ``flags`` the --layout with which ``folder`` was rendered, unless one is given now.
+
+    Which registry counts as inside is not taken from the folder that is to be judged. Raises ConfigurationError where the
+    layout that is given is another one: the folder cannot be right with it.
+    """
+    try:
+        layout = str(json.loads((folder / CARRIED / PLACE).read_bytes())["layout"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # an older folder, or none that render wrote: what is given holds
+    source = click.get_current_context().get_parameter_source
+    if source("place_layout") is ParameterSource.DEFAULT and layout in LAYOUTS:
+        flags["place_layout"] = layout
+    if flags["place_layout"] != layout:
+        raise ConfigurationError(
+            f"{folder} was rendered with --layout {layout}, not {flags['place_layout']}",
+            hint="leave --layout out, or render again",
+        )
 
 
 @contextmanager
@@ -71,7 +113,7 @@ def file_name(artifact: LockedArtifact) -> str:
 def _from_folder(folder: Path, helm: Path | None) -> Site:
     if not (folder / "airgap.lock").is_file():
         raise ConfigurationError(f"{folder.parent} was not written by airgap render", hint="name a bundle, or render first")
-    contents = {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file()}
+    contents = {it.name: it.read_bytes() for it in sorted(folder.iterdir()) if it.is_file() and it.name != PLACE}
     lock = Lock.from_bytes(contents["airgap.lock"], str(folder / "airgap.lock"))
     for artifact in lock.artifacts:
         if artifact.kind not in ("chart", "spec"):

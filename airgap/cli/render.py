@@ -74,7 +74,7 @@ def command(
     target = options.target(flags)
     with inside.site(bundle, flags.pop("helm_path")) as found:
         relocation = rewritten(found, target, values_files, flags)
-        written = [] if dry_run else _write(relocation, found, folder)
+        written = [] if dry_run else _write(relocation, found, target, folder)
     for note in relocation.notes:
         progress.warn(note)
     emit(
@@ -113,9 +113,10 @@ def rewritten(found: Site, target: Target, values_files: tuple[str, ...], flags:
     )
 
 
-def _write(relocation: Relocation, found: Site, folder: Path) -> list[str]:
+def _write(relocation: Relocation, found: Site, target: Target, folder: Path) -> list[str]:
     """Write the relocation and, beside it, what it was made from: the folder can then be audited by itself."""
     carried: dict[str, str | bytes] = {f"{inside.CARRIED}/{name}": data for name, data in found.contents.items()}
+    carried[f"{inside.CARRIED}/{inside.PLACE}"] = inside.place(target)
     return [*relocation.write(folder), *write(carried, folder)]
 
 

@@ -29,6 +29,8 @@ def test_a_layout_is_pushed_rendered_and_closed(bare: Bare, layout: str) -> None
     text = applied(bare.bundle.parent / f"site-{layout}")
     assert f"{prefix}/{'wandb/local' if layout == 'path' else 'docker.io--wandb--local'}" in text
     well(bare.signed_in("audit", f"site-{layout}", *chosen, prefix=prefix))
+    well(bare.signed_in("audit", f"site-{layout}", prefix=prefix))  # the folder knows its layout
+    refused(bare.signed_in("audit", f"site-{layout}", "--layout", "host", prefix=prefix), 2, f"rendered with --layout {layout}")
     well(bare.signed_in("audit", "wandb.tar", *chosen, "--values", "user.yaml", prefix=prefix))
 
 
