@@ -55,6 +55,12 @@ class MeteredWindow(Window):
         self._meter.moved(len(data))
         return data
 
+    def passed(self, size: int) -> None:
+        """See Window."""
+        self._inner.passed(size)
+        super().passed(size)
+        self._meter.moved(size)
+
     def rewind(self) -> None:
         """See Window."""
         self._meter.moved(-self._position)

@@ -368,6 +368,15 @@ class Piece:
         self._left -= len(data)
         return data
 
+    def place(self) -> tuple[int, int] | None:
+        """Return where it lies (see transport.body.Placed)."""
+        return self._window.place()
+
+    def passed(self, size: int) -> None:
+        """Count ``size`` bytes as read."""
+        self._window.passed(size)
+        self._left -= size
+
     def rewind(self) -> None:
         """Go back to the first byte."""
         self._window.rewind()

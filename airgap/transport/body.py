@@ -36,6 +36,17 @@ class Body(Protocol):
         """Go back to the first byte."""
 
 
+@runtime_checkable
+class Placed(Body, Protocol):
+    """A body that may lie in a file, from where the kernel can send it by itself."""
+
+    def place(self) -> tuple[int, int] | None:
+        """Return the file descriptor and the offset of the first byte; None: it lies in no file, or in several."""
+
+    def passed(self, size: int) -> None:
+        """Hear that ``size`` bytes more were sent without being read; ``read`` goes on after them."""
+
+
 class Window:
     """``size`` bytes from ``offset`` of a file: a path (opened on the first read, closed by ``close``) or an open file.
 
@@ -60,15 +71,12 @@ class Window:
         wanted = left if size < 0 else min(size, left)
         if wanted <= 0:
             return b""
-        name = getattr(self._source, "name", self._source)
         try:
             data = self._read_at(self._offset + self._position, wanted)
         except OSError as error:
-            raise DiskError(
-                f"{name} cannot be read at byte {self._offset + self._position}: {error.strerror}",
-                hint="the medium may be damaged or gone; check it and run this again",
-            ) from error
+            raise self._unreadable(error) from error
         if not data:
+            name = getattr(self._source, "name", self._source)
             raise IntegrityError(f"{name} ends {left} bytes too early", hint="the file was cut; copy it again")
         self._position += len(data)
         return data
@@ -77,15 +85,25 @@ class Window:
         """Go back to the first byte of the window."""
         self._position = 0
 
+    def passed(self, size: int) -> None:
+        """Count ``size`` bytes as read (see Placed)."""
+        self._position += size
+
     def part(self, offset: int, size: int) -> Window:
         """Return a window on ``size`` bytes from ``offset`` of this one, over the same source."""
         start = min(offset, self._size)
         return Window(self._source, self._offset + start, min(size, self._size - start))
 
     def place(self) -> tuple[int, int] | None:
-        """Return the file descriptor and the offset of the first byte, for sendfile; None for a file in memory."""
+        """Return the file descriptor and the offset of the first byte, for sendfile; None for a file in memory.
+
+        Raises DiskError when the file cannot be opened.
+        """
         if self._descriptor < 0:
-            self._open()
+            try:
+                self._open()
+            except OSError as error:
+                raise self._unreadable(error) from error
         return (self._descriptor, self._offset) if self._descriptor >= 0 else None
 
     def close(self) -> None:
@@ -99,6 +117,13 @@ class Window:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _unreadable(self, error: OSError) -> DiskError:
+        name = getattr(self._source, "name", self._source)
+        return DiskError(
+            f"{name} cannot be read at byte {self._offset + self._position}: {error.strerror}",
+            hint="the medium may be damaged or gone; check it and run this again",
+        )
 
     def _read_at(self, position: int, size: int) -> bytes:
         if self._descriptor < 0:

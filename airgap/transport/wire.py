@@ -8,7 +8,10 @@ and returns raw bytes.
 from __future__ import annotations
 
 import errno
+import os
+import select
 import ssl
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,8 +22,11 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from airgap.transport.body import Placed
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import socket
+    from collections.abc import Iterator, Mapping
 
     from airgap.transport.body import Body
 
@@ -32,6 +38,11 @@ SEND_TIMEOUT = 60.0
 """Seconds in which one block must be taken: with SEND_BLOCK a floor of 4 KiB/s."""
 SEND_BLOCK = 256 * 1024
 """Bytes read from a body and sent at once; urllib3's 16 KiB cost a third of the speed on loopback (ours)."""
+_OF_THE_SOCKET = frozenset(
+    {errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
+    | {errno.ENETDOWN, errno.EHOSTDOWN, errno.EBADF}
+)
+"""What sendfile says when it is the connection that failed; anything else is the file's."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +65,74 @@ class _Sending:
             self.sock.settimeout(SEND_TIMEOUT)
 
 
+class Straight:
+    """A body that lies in a file, on its way into a plain socket by sendfile: no byte of it passes through this process.
+
+    It stands for its only chunk (urllib3 and http.client take any iterable as a body, and give each chunk to ``send``).
+    """
+
+    def __init__(self, body: Placed, descriptor: int, offset: int) -> None:
+        self._body, self._descriptor, self._offset = body, descriptor, offset
+
+    def __iter__(self) -> Iterator[Straight]:
+        yield self
+
+    def over(self, sock: socket.socket) -> None:
+        """Send it; raises OSError of the socket, and what reading raises where the kernel cannot read the file.
+
+        Each block has the time that ``sendall`` would give it.
+        """
+        sent, size = 0, len(self._body)
+        while sent < size:
+            count = _block(sock, self._descriptor, self._offset + sent, min(SEND_BLOCK, size - sent))
+            if not count:  # the file is cut short, or the kernel cannot send from it: reading says which
+                data = self._body.read(SEND_BLOCK)
+                if not data:
+                    return
+                sock.sendall(data)
+                sent += len(data)
+                continue
+            self._body.passed(count)
+            sent += count
+
+
+def _block(sock: socket.socket, descriptor: int, offset: int, size: int) -> int:
+    """Send ``size`` bytes of a file; return how many were sent, 0 if reading them is what fails. Raises OSError."""
+    limit = sock.gettimeout()
+    end = time.monotonic() + (limit or 0.0)
+    sent = 0
+    while sent < size:
+        try:
+            count = os.sendfile(sock.fileno(), descriptor, offset + sent, size - sent)
+        except BlockingIOError:
+            _writable(sock, None if limit is None else end - time.monotonic())
+            continue
+        except OSError as error:
+            if error.errno in _OF_THE_SOCKET:
+                raise
+            return sent
+        if not count:
+            return sent
+        sent += count
+    return sent
+
+
+def _writable(sock: socket.socket, seconds: float | None) -> None:
+    """Wait until ``sock`` takes bytes; raises TimeoutError."""
+    waiting = select.poll()
+    waiting.register(sock, select.POLLOUT)
+    if (seconds is not None and seconds <= 0) or not waiting.poll(None if seconds is None else seconds * 1000):
+        raise TimeoutError("timed out")
+
+
 class _PlainConnection(_Sending, HTTPConnection):
-    pass
+    def send(self, data: Any) -> None:
+        """Send bytes, or what lies in a file."""
+        if isinstance(data, Straight):
+            assert self.sock is not None  # noqa: S101  # the head of the request was sent over it
+            data.over(self.sock)
+        else:
+            super().send(data)
 
 
 class _TLSConnection(_Sending, HTTPSConnection):
@@ -122,7 +199,8 @@ class Wire(HTTPAdapter):
         prepared = requests.PreparedRequest()
         prepared.method, prepared.url = method, url
         prepared.headers = CaseInsensitiveDict(headers)
-        prepared.body = body  # type: ignore[assignment]  # urllib3 takes anything that can be read
+        place = body.place() if isinstance(body, Placed) and len(body) and url.startswith("http:") else None
+        prepared.body = Straight(body, *place) if place else body  # type: ignore[assignment,arg-type]  # urllib3 takes both
         if body is not None:
             prepared.headers["Content-Length"] = str(len(body))
         elif method in {"POST", "PUT", "PATCH"}:

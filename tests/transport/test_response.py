@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -147,16 +148,46 @@ class Watched(Window):
         return data
 
 
-def test_an_upload_is_sent_with_its_length_in_pieces(plain, tmp_path):
+@pytest.mark.parametrize("lies_in_a_file", [True, False])
+def test_an_upload_is_sent_with_its_length_in_pieces(plain, tmp_path, lies_in_a_file):
     path = tmp_path / "blob"
     path.write_bytes(b"before" + DATA)
     with Scripted(in_turn(Answer(201))) as server, Watched(path, 6, len(DATA)) as window:
+        if not lies_in_a_file:
+            window.place = lambda: None
         plain(server.host).request("PUT", server.url, body=window, ok=(201,)).close()
         seen, largest = server.seen[0], window.largest
     assert seen.headers["content-length"] == str(len(DATA))
     assert "transfer-encoding" not in seen.headers
     assert seen.body == DATA
-    assert 0 < largest <= 1024 * 1024
+    assert largest == 0 if lies_in_a_file else 0 < largest <= 1024 * 1024, "the kernel sends a file without our reading it"
+
+
+def test_a_file_that_is_cut_short_while_the_kernel_sends_it_is_an_error_of_the_file(plain, tmp_path):
+    path = tmp_path / "blob"
+    path.write_bytes(DATA[:-1])
+    with (
+        Scripted(in_turn(Answer(201))) as server,
+        Window(path, 0, len(DATA)) as window,
+        pytest.raises(IntegrityError, match="blob ends 1 bytes too early"),
+    ):
+        plain(server.host).request("PUT", server.url, body=window, ok=(201,))
+
+
+def test_what_the_kernel_cannot_send_is_read(plain, tmp_path, monkeypatch):
+    path, calls = tmp_path / "blob", []
+    path.write_bytes(DATA)
+
+    def refusing(*arguments):
+        calls.append(arguments)
+        raise OSError(errno.EINVAL, "no such file system")
+
+    monkeypatch.setattr(os, "sendfile", refusing)
+    with Scripted(in_turn(Answer(201))) as server, Watched(path, 0, len(DATA)) as window:
+        plain(server.host).request("PUT", server.url, body=window, ok=(201,)).close()
+        assert server.seen[0].body == DATA
+        assert calls
+        assert window.largest
 
 
 def test_a_window_reads_its_part_and_again_from_the_start(tmp_path):
