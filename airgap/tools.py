@@ -20,6 +20,7 @@ import os
 import platform
 import re
 import resource
+import select
 import shutil
 import subprocess
 import tempfile
@@ -194,7 +195,7 @@ def _run(arguments: Sequence[str], scratch: Path, chart: str = "") -> str:
             raise ToolError(f"{arguments[0]} cannot be run: {error.strerror or error}", hint=HELM_HINT) from error
         try:
             _limit(process.pid)
-            code = process.wait(TIME_LIMIT)
+            code = _ended(process, TIME_LIMIT)
         except subprocess.TimeoutExpired as error:
             what = f"chart {chart}: rendering took longer than {TIME_LIMIT:.0f} s and was ended"
             raise RenderError(what, hint="a template that never ends?", reason="time limit") from error
@@ -205,6 +206,22 @@ def _run(arguments: Sequence[str], scratch: Path, chart: str = "") -> str:
         if code == 0 and not overflow:
             return _read(out).decode("utf-8", "replace")
         raise _failure(chart, _read(err, COMPLAINT_LIMIT).decode("utf-8", "replace"), overflow=overflow)
+
+
+def _ended(process: subprocess.Popen[bytes], seconds: float) -> int:
+    """Wait for the exit code; raises TimeoutExpired. Popen.wait looks at growing intervals and loses up to 50 ms a render."""
+    try:
+        fd = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not Linux, or before 5.3
+        return process.wait(seconds)
+    try:
+        ending = select.poll()
+        ending.register(fd, select.POLLIN)
+        if not ending.poll(seconds * 1000):
+            raise subprocess.TimeoutExpired(process.args, seconds)
+    finally:
+        os.close(fd)
+    return process.wait()
 
 
 def _limit(pid: int) -> None:

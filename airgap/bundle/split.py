@@ -132,6 +132,15 @@ class VolumesTarget:
                 write_all(fd, part, inside)
             data, offset = data[len(part) :], offset + len(part)
 
+    @property
+    def direct(self) -> bool:
+        """See Target: volumes are read back at once, to be sealed, so the cache is of use."""
+        return False
+
+    def write_pages(self, data: memoryview, offset: int) -> None:
+        """See Target."""
+        self.write(data, offset)
+
     def medium(self) -> Medium:
         """See Target; it reads the files that are open here."""
         pieces = [Piece(it.offset, it.size, self._fds[it.number], 0, str(self._partial(it))) for it in self._slices]

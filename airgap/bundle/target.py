@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from airgap.bundle.medium import FileMedium
+from airgap.bundle.pages import LEAST, DirectFile, allocate, whole_pages
 from airgap.bundle.reader import BundleReader
 from airgap.bundle.room import check_room
 from airgap.bundle.volumes import look
@@ -34,6 +35,10 @@ class Target(Protocol):
     files: tuple[Path, ...]
     size: int
 
+    @property
+    def direct(self) -> bool:
+        """Whether whole pages can go past the cache."""
+
     def stands(self) -> bool:
         """Whether the very bundle is there already; raises DiskError when something else is in the way."""
 
@@ -54,6 +59,9 @@ class Target(Protocol):
 
     def write(self, data: memoryview, offset: int) -> None:
         """Put all of ``data`` at ``offset`` of the bundle."""
+
+    def write_pages(self, data: memoryview, offset: int) -> None:
+        """Put ``data`` there, which lies in memory as in the file (see pages); worth it only if ``direct``."""
 
     def medium(self) -> Medium:
         """Return what was written so far, for reading."""
@@ -98,6 +106,7 @@ class FileTarget:
         self.size = arrangement.size
         self._arrangement = arrangement
         self._fd = -1
+        self._direct: DirectFile | None = None
 
     def stands(self) -> bool:
         """See Target."""
@@ -128,6 +137,9 @@ class FileTarget:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if again else os.O_TRUNC)
         self._fd = os.open(partial, flags, 0o666)
         os.ftruncate(self._fd, self._arrangement.tar_size)
+        self._direct = DirectFile(partial)
+        if self._direct:
+            allocate(self._fd, self._arrangement.tar_size)
 
     def wants(self, member: Member) -> bool:
         """See Target."""
@@ -142,6 +154,21 @@ class FileTarget:
     def write(self, data: memoryview, offset: int) -> None:
         """See Target."""
         write_all(self._fd, data, offset)
+
+    @property
+    def direct(self) -> bool:
+        """See Target."""
+        return bool(self._direct)
+
+    def write_pages(self, data: memoryview, offset: int) -> None:
+        """See Target: whole pages directly, what is before and behind through the cache."""
+        first, end = whole_pages(offset, len(data))
+        if self._direct and end - first >= LEAST:
+            self.write(data[:first], offset)
+            first += self._direct.write(data[first:end], offset + first)
+            self.write(data[first:], offset + first)
+        else:
+            self.write(data, offset)
 
     def medium(self) -> Medium:
         """See Target."""
@@ -160,6 +187,8 @@ class FileTarget:
 
     def close(self) -> None:
         """See Target."""
+        if self._direct:
+            self._direct.close()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -29,6 +29,7 @@ from airgap.bundle.claim import Claim
 from airgap.bundle.crew import Crew
 from airgap.bundle.journal import Journal, read_journal, remove_journal
 from airgap.bundle.medium import chunks, read
+from airgap.bundle.pages import LEAST, Pages
 from airgap.bundle.room import disk_error
 from airgap.bundle.split import target_for, volumes_begun
 from airgap.bundle.target import Target, partial_path
@@ -96,6 +97,7 @@ class BundleWriter:
         self._open_sinks = 0
         self._target: Target = target_for(path, self.arrangement, split, volume)
         self._closing = False
+        self._rooms: list[Pages] = []
         self._journal: Journal | None = None
         self._claim = Claim(self._target.path.with_name(f"{self._target.path.name}.partial.lock"), self._target.path)
         with ExitStack() as undo:
@@ -271,6 +273,26 @@ class BundleWriter:
         except OSError as error:
             raise disk_error(error, partial_path(self._target.path), self._left()) from error
 
+    def _write_pages(self, data: memoryview, offset: int) -> None:
+        try:
+            self._target.write_pages(data, offset)
+        except OSError as error:
+            raise disk_error(error, partial_path(self._target.path), self._left()) from error
+
+    def _take_pages(self, member: Member, position: int) -> Pages | None:
+        """Return pages for a blob that goes on at ``position``; None: it is written as it comes."""
+        if not self._target.direct or member.size - position < LEAST:
+            return None
+        with self._guard:
+            pages = self._rooms.pop() if self._rooms else Pages(self._write_pages)
+        pages.begin(member.offset + position)
+        return pages
+
+    def _give_back(self, pages: Pages | None) -> None:
+        if pages:
+            with self._guard:
+                self._rooms.append(pages)
+
     def _left(self) -> int:
         """Return how many bytes of blobs are still missing."""
         held = self.held
@@ -346,6 +368,7 @@ class Sink:
         assert member.descriptor is not None  # noqa: S101  # the writer looked it up by digest
         self._writer, self._member, self._descriptor = writer, member, member.descriptor
         self._verifier = Verifier(member.descriptor)
+        self._pages: Pages | None = None
         self._noted, self._noted_at = 0, 0.0
 
     @property
@@ -357,9 +380,24 @@ class Sink:
         """Take the next bytes of the blob."""
         start = self._verifier.position
         self._verifier.update(data)
-        self._writer._write(self._member.offset + start, data)  # noqa: SLF001 - writer and sink are one thing in two parts
-        if self.position - self._noted >= NOTE_SIZE or time.monotonic() - self._noted_at >= NOTE_TIME:
-            self._note(self.position)
+        if self._pages:
+            self._pages.put(data)
+        else:
+            self._writer._write(self._member.offset + start, data)  # noqa: SLF001 - writer and sink are one thing in two parts
+        late = time.monotonic() - self._noted_at >= NOTE_TIME
+        if late:
+            self._flush()
+        if late or self._written - self._noted >= (LEAST if self._pages else NOTE_SIZE):  # pages are large already
+            self._note(self._written)
+
+    @property
+    def _written(self) -> int:
+        """Bytes that are in the file."""
+        return self._pages.offset - self._member.offset if self._pages else self.position
+
+    def _flush(self) -> None:
+        if self._pages:
+            self._pages.flush()
 
     def verify(self) -> None:
         """Raise IntegrityError unless the blob is whole and right; a clean exit does the same."""
@@ -368,6 +406,8 @@ class Sink:
     def restart(self) -> None:
         """Begin the blob anew."""
         self._verifier = Verifier(self._descriptor)
+        if self._pages:
+            self._pages.begin(self._member.offset)
         if self._noted:
             self._note(0)
 
@@ -380,6 +420,7 @@ class Sink:
         with ExitStack() as undo:
             undo.callback(self._writer._leave_sink)  # noqa: SLF001
             self._verifier = self._writer._read_back(self._member)  # noqa: SLF001
+            self._pages = self._writer._take_pages(self._member, self.position)  # noqa: SLF001
             undo.pop_all()
         self._noted, self._noted_at = self.position, time.monotonic()
         return self
@@ -388,10 +429,14 @@ class Sink:
         try:
             if error is None:
                 self._verifier.finish()
+                self._flush()
                 self._writer._committed(self._member)  # noqa: SLF001
             elif isinstance(error, IntegrityError):
                 self._note(0)
-            elif not isinstance(error, DiskError) and self.position > self._noted:
-                self._note(self.position)
+            elif not isinstance(error, DiskError):
+                self._flush()
+                if self._written > self._noted:
+                    self._note(self._written)
         finally:
+            self._writer._give_back(self._pages)  # noqa: SLF001
             self._writer._leave_sink()  # noqa: SLF001

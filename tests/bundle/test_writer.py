@@ -18,6 +18,7 @@ import pytest
 from airgap.bundle import BundleReader, BundleWriter, arrange, interrupted
 from airgap.bundle.claim import Claim
 from airgap.bundle.crew import Crew, StoppedError
+from airgap.bundle.pages import allocate
 from airgap.errors import BundleError, ConfigurationError, DiskError, IntegrityError
 from airgap.oci import Descriptor
 from airgap.plan import missing
@@ -334,7 +335,8 @@ def test_a_disk_that_is_too_small_is_found_out_before_the_first_byte(tiny_disk):
     assert names(tiny_disk) == []
 
 
-def test_a_disk_that_fills_up_meanwhile_is_a_sentence_and_the_run_can_be_repeated(tiny_disk):
+def test_a_disk_that_fills_up_meanwhile_is_a_sentence_and_the_run_can_be_repeated(tiny_disk, monkeypatch):
+    monkeypatch.setattr("airgap.bundle.target.allocate", lambda *_: None)  # a file system that cannot set room aside
     estate = large()
     with BundleWriter(tiny_disk / "b.tar", estate.lock) as writer:
         (tiny_disk / "another.file").write_bytes(b"x" * 150_000)
@@ -345,6 +347,14 @@ def test_a_disk_that_fills_up_meanwhile_is_a_sentence_and_the_run_can_be_repeate
     (tiny_disk / "another.file").unlink()
     path = bundle(estate, tiny_disk / "b.tar")
     assert verify(path)
+
+
+def test_room_is_set_aside_before_the_first_byte_or_refused(tiny_disk):
+    with (tiny_disk / "file").open("wb") as file:
+        allocate(file.fileno(), 100_000)
+        assert os.fstat(file.fileno()).st_blocks * 512 >= 100_000
+        with pytest.raises(OSError, match="No space left"):
+            allocate(file.fileno(), 1_000_000)
 
 
 def test_a_crew_hands_the_first_failure_over_and_stops_the_rest():
