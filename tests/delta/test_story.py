@@ -130,3 +130,32 @@ def test_another_base_does_not_finish_what_was_begun(world: World, crossing: Ste
     assert "to begin anew" in told
     same = world.run("airgap", "mirror", "x.tar", "--base", nothing, "--dry-run", folder=tmp_path)
     assert same.returncode == 0, same.stderr
+
+
+def test_a_delta_in_volumes_is_made_checked_pushed_and_one_volume_made_again(
+    world: World, crossing: Steps, inventory: Path, bare: Bare, tmp_path: Path
+) -> None:
+    """By the command line: one layer is not at the site, so the delta carries that, split."""
+    document = json.loads(inventory.read_bytes())
+    lock = json.loads(crossing.lock.read_bytes())
+    layer = max((it for image in lock["images"] for it in image["tree"]["blobs"]), key=lambda it: int(it["size"]))["digest"]
+    for holding in document["repositories"].values():
+        holding["blobs"] = [it for it in holding["blobs"] if it != layer]
+    (tmp_path / "base.json").write_text(json.dumps(document))
+    how = ("--lock", crossing.lock, "--base", "base.json", "--split", "30M")
+    made = json.loads(well(world.run("airgap", "mirror", "delta.tar", *how, "-o", "json", folder=tmp_path)).stdout)
+    files = [tmp_path / name for name in made["files"]]
+    assert len(files) > 2
+    assert made["base"]["kind"] == "inventory"
+    assert "volume 2 of" in well(world.run("airgap", "verify", "delta.tar.002", folder=tmp_path)).stdout
+    second = files[1].read_bytes()
+    files[1].unlink()
+    refused(world.run("airgap", "verify", "delta.tar", folder=tmp_path), 4, "volume 2")
+    well(world.run("airgap", "mirror", "delta.tar", "--volume", "2", *how, folder=tmp_path))
+    assert files[1].read_bytes() == second
+    for file in files:
+        os.link(file, bare.bundle.parent / f"split{file.suffix}")
+    done = well(bare.signed_in("push", "split.002", "-o", "json"))
+    assert json.loads(done.stdout)["sent"] == 0, "the site has all of it"
+    shown = json.loads(well(bare.run("inspect", "split.001", "-o", "json")).stdout)
+    assert shown["lock"]["base"]["kind"] == "inventory"
