@@ -196,6 +196,13 @@ def may_be_left_out(lock: Lock) -> dict[Digest, Descriptor]:
     return {blob.digest: blob for tree in trees for blob in tree.blobs if blob.digest not in own}
 
 
+def after(inventory: Inventory, done: Plan) -> Inventory:
+    """Return what the registry holds when ``done`` was carried out."""
+    added = {(copy.repository, copy.descriptor.digest) for copy in (*done.blobs, *done.manifests)}
+    tags = {(tag.repository, tag.tag): tag.descriptor.digest for tag in done.tags}
+    return Inventory(inventory.blobs | added, {**inventory.tags, **tags})
+
+
 def missing(lock: Lock, held: Iterable[Digest]) -> tuple[Descriptor, ...]:
     """Return the blobs of ``lock`` that a bundle (or the partial one) does not hold yet, in the lock's order."""
     have = frozenset(held)

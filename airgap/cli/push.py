@@ -36,6 +36,7 @@ Examples:
 @options.jobs
 @options.limit_rate
 @click.option("--dry-run", is_flag=True, help="Ask the registry what is missing, list it, send nothing.")
+@click.option("--probe", is_flag=True, help="With --dry-run: open and cancel an upload in each new repository, as a push does.")
 @click.option("--include-foreign", is_flag=True, help="Push layers that their publisher wants fetched from elsewhere.")
 @click.option("--upload-host", "upload_hosts", multiple=True, help="Another host to which the registry may send uploads.")
 @click.option("--receipt", type=OutputFile(), help="Write what is in the registry now, as JSON.")
@@ -46,6 +47,7 @@ def command(
     bundle: Path,
     jobs: int,
     dry_run: bool,
+    probe: bool,
     include_foreign: bool,
     upload_hosts: tuple[str, ...],
     receipt: Path | None,
@@ -72,6 +74,7 @@ def command(
                 jobs=jobs,
                 progress=progress,
                 dry_run=dry_run,
+                probing=probe,
                 include_foreign=include_foreign,
             )
     for warning in result.warnings:

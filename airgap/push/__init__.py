@@ -18,23 +18,26 @@ from typing import TYPE_CHECKING
 
 from airgap.bundle.crew import Crew
 from airgap.bundle.foreign import refuse_foreign
-from airgap.plan import Inventory, Plan, plan, wanted
+from airgap.errors import UnauthorizedError
+from airgap.plan import after, plan, wanted
 from airgap.progress import Progress
 from airgap.push.base import stand
 from airgap.push.referrers import ReferrerSender
 from airgap.push.result import Landed, PushResult
 from airgap.push.send import Sender
-from airgap.push.survey import Survey, probe, survey
+from airgap.push.survey import Survey, check_names, fresh, probe, survey
 from airgap.ref import Reference
+from airgap.registry.habits import OTHER, habit_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airgap.bundle import BundleReader
     from airgap.oci import Digest
-    from airgap.plan import Wanted
+    from airgap.plan import Inventory, Plan, Wanted
     from airgap.ref import Location
     from airgap.registry import Registry
+    from airgap.registry.habits import Habit
 
 __all__ = ["JOBS", "Landed", "PushResult", "push"]
 
@@ -54,10 +57,13 @@ def push(
     jobs: int = JOBS,
     progress: Progress | None = None,
     dry_run: bool = False,
+    probing: bool = True,
     include_foreign: bool = False,
 ) -> PushResult:
     """Make ``location`` hold everything in ``bundle``.
 
+    ``probing``: open (and cancel) an upload in each repository that is new, so that all that refuse are known at once. That
+    leaves an empty folder in some registries, so a dry run may want it and may not; a real one always does it.
     Raises ConfigurationError (foreign layers), NotFoundError or UnauthorizedError (repositories that take nothing, all at
     once), RegistryError (a tag that may not move), NetworkError, BundleError (the medium is damaged), IntegrityError (the
     registry has lost what a delta builds on).
@@ -70,24 +76,27 @@ def push(
     found = survey(registry, want, crew, progress)
     grounds = stand(bundle.lock, registry, want, location, found.inventory, crew=crew, progress=progress)
     todo = plan(want, grounds.inventory)
-    probe(registry, todo, found.inventory, crew, location)
-    landed = _landed(want, found.inventory, location, dry_run=dry_run)
-    total = len({(item.repository, it.digest) for item in want for it in (*item.tree.manifests, *item.tree.blobs)})
+    habit, unasked = _prepared(registry, todo, found.inventory, location, crew, probing=probing or not dry_run)
+    landed, digests = _landed(want, found.inventory, location, dry_run=dry_run), _digests(want)
     result = PushResult(
         bundle=bundle.digest,
         location=location,
         plan=todo,
         landed=landed,
-        skipped=total - len(todo.blobs) - len(todo.manifests),
-        warnings=_hidden(found),
-        digests=_digests(want),
+        skipped=sum(map(len, digests.values())) - len(todo.blobs) - len(todo.manifests),
+        warnings=(*_hidden(found), *unasked),
+        digests=digests,
         dry_run=dry_run,
     )
     if dry_run:
         return result
     sender = Sender(bundle, registry, crew, progress, elsewhere=grounds.places)
     progress.begin("push", len(todo.blobs) + len(todo.manifests), todo.size)
-    warnings = _carry_out(sender, ReferrerSender(bundle, registry, sender, crew), want, grounds.inventory)
+    try:
+        warnings = _carry_out(sender, ReferrerSender(bundle, registry, sender, crew), want, grounds.inventory)
+    except UnauthorizedError as error:
+        error.hint = (sender.sent and habit.ended()) or error.hint  # the credentials were good when it began
+        raise
     progress.end()
     return replace(
         result,
@@ -101,19 +110,34 @@ def push(
     )
 
 
+def _prepared(
+    registry: Registry, todo: Plan, there: Inventory, location: Location, crew: Crew, *, probing: bool
+) -> tuple[Habit, tuple[str, ...]]:
+    """Find out what product is at hand and whether it takes the new repositories; return warnings of what was not tried."""
+    if not todo:
+        return OTHER, ()
+    habit = habit_of(registry.client, registry.host)
+    registry.expect(*habit.patch)
+    new = fresh(todo, there)
+    check_names(habit, new, location)
+    if probing:
+        probe(registry, todo, new, habit, crew)
+        return habit, ()
+    return habit, (_unasked(habit, new),) if new else ()
+
+
 def _carry_out(sender: Sender, last: ReferrerSender, want: Sequence[Wanted], inventory: Inventory) -> list[str]:
     """Send images and charts, then their referrers; return what was refused of the latter."""
     main = plan([item for item in want if not item.is_referrer], inventory)
     sender.send(main, dict(inventory.tags))
-    last.send([item for item in want if item.is_referrer], _after(inventory, main))
+    last.send([item for item in want if item.is_referrer], after(inventory, main))
     return sorted(last.warnings)
 
 
-def _after(inventory: Inventory, done: Plan) -> Inventory:
-    """Return what the registry holds when ``done`` was carried out."""
-    added = {(copy.repository, copy.descriptor.digest) for copy in (*done.blobs, *done.manifests)}
-    tags = {(tag.repository, tag.tag): tag.descriptor.digest for tag in done.tags}
-    return Inventory(inventory.blobs | added, {**inventory.tags, **tags})
+def _unasked(habit: Habit, new: Sequence[str]) -> str:
+    """Say what a dry run did not find out, and what the product at hand is known to want."""
+    how = f"; with {habit.name} each must be made first: {habit.missing(new)}" if habit.create else ""
+    return f"{len(new)} repositories are new there, and whether they can be written to was not tried (--probe does){how}"
 
 
 def _digests(want: Sequence[Wanted]) -> dict[str, tuple[Digest, ...]]:

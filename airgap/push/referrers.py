@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airgap.errors import RegistryError
 from airgap.oci import OCI_INDEX, Descriptor, Index, canonical_json
-from airgap.plan import digest_tag, plan
+from airgap.plan import after, digest_tag, plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,21 +32,37 @@ class ReferrerSender:
         self.warnings: list[str] = []
 
     def send(self, want: Sequence[Wanted], inventory: Inventory) -> None:
-        """Push all of ``want`` that is not in ``inventory``, then see to it that they can be found."""
+        """Push all of ``want`` that is not in ``inventory``, then see to it that they can be found.
+
+        Those of one repository go one after the other: they share blobs (the empty config), which are sent once, and CNCF
+        distribution 2 refuses a manifest while one of its blobs is being linked a second time (run: 400 DIGEST_INVALID).
+        """
         accepted: dict[tuple[str, Digest], list[Descriptor]] = {}
+        shelves: dict[str, list[Wanted]] = {}
+        for item in want:
+            shelves.setdefault(item.repository, []).append(item)
 
-        def one(item: Wanted) -> None:
-            try:
-                self._sender.send_alone(plan([item], inventory), dict(inventory.tags))
-            except RegistryError as error:
-                self.warnings.append(f"{item.what}: refused by the registry, the image counts all the same ({error.message})")
-                return
-            root = self._bundle.manifest(item.tree.root)
-            if root.subject and not item.tag:
-                accepted.setdefault((item.repository, root.subject.digest), []).append(_described(root.descriptor, root))
+        def one(shelf: Sequence[Wanted]) -> None:
+            there = inventory
+            for item in shelf:
+                if self._sent(item, there):
+                    there = after(there, plan([item], there))
+                    root = self._bundle.manifest(item.tree.root)
+                    if root.subject and not item.tag:
+                        known = accepted.setdefault((item.repository, root.subject.digest), [])
+                        known.append(_described(root.descriptor, root))
 
-        self._crew.run(want, one)
+        self._crew.run(shelves.values(), one)
         self._crew.run(accepted.items(), lambda pair: self._findable(*pair[0], pair[1]))
+
+    def _sent(self, item: Wanted, inventory: Inventory) -> bool:
+        """Push one referrer; False, with a warning, when the registry refuses it."""
+        try:
+            self._sender.send_alone(plan([item], inventory), dict(inventory.tags))
+        except RegistryError as error:
+            self.warnings.append(f"{item.what}: refused by the registry, the image counts all the same ({error.message})")
+            return False
+        return True
 
     def _findable(self, repository: str, subject: Digest, referrers: Sequence[Descriptor]) -> None:
         try:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from airgap.errors import ConfigurationError, NotFoundError, RegistryError, UnauthorizedError
 from airgap.plan import Inventory
-from airgap.registry.habits import habit_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from airgap.progress import Progress
     from airgap.ref import Location
     from airgap.registry import Registry
+    from airgap.registry.habits import Habit
 
 POLICY = 412
 """Harbor answers so to HEAD and GET of what its scanner dislikes: it is there, but unreadable (cases.md P2)."""
@@ -89,12 +89,21 @@ class _Look:
             return None
 
 
-def probe(registry: Registry, plan: Plan, inventory: Inventory, crew: Crew, location: Location) -> None:
-    """Open and cancel an upload in each repository that nothing was found in; raise once for all that refuse (cases.md P8).
-
-    Names that the product at hand is known not to take are a ConfigurationError, before any is tried.
-    """
+def fresh(plan: Plan, inventory: Inventory) -> tuple[str, ...]:
+    """Return the repositories of ``plan`` in which nothing was found. Pure."""
     known = {repository for repository, _ in inventory.blobs} | {repository for repository, _ in inventory.tags}
+    return tuple(repository for repository in plan.repositories if repository not in known)
+
+
+def check_names(habit: Habit, repositories: Sequence[str], location: Location) -> None:
+    """Raise ConfigurationError for names that the product at hand is known not to take. Pure."""
+    message, hint = habit.trouble(repositories, location)
+    if message:
+        raise ConfigurationError(message, hint=hint)
+
+
+def probe(registry: Registry, plan: Plan, repositories: Sequence[str], habit: Habit, crew: Crew) -> None:
+    """Open and cancel an upload in each of ``repositories``; raise once for all that refuse (cases.md P8)."""
     refused: dict[str, NotFoundError | UnauthorizedError] = {}
 
     def ask(repository: str) -> None:
@@ -103,14 +112,7 @@ def probe(registry: Registry, plan: Plan, inventory: Inventory, crew: Crew, loca
         except (NotFoundError, UnauthorizedError) as error:
             refused[repository] = error
 
-    fresh = [repository for repository in plan.repositories if repository not in known]
-    if not fresh:
-        return
-    habit = habit_of(registry.client, registry.host)
-    message, hint = habit.trouble(fresh, location)
-    if message:
-        raise ConfigurationError(message, hint=hint)
-    crew.run(fresh, ask)
+    crew.run(repositories, ask)
     if not refused:
         return
     first = refused[min(refused)]

@@ -38,9 +38,10 @@ class Habit:
 
     ``create``: how a repository that is missing is made; {repository} is its name, {first} the first part of it, empty: pushing
     makes it. ``below``: parts that a name may have under the prefix, ``levels`` in all (0: no limit), ``least`` at least.
-    ``patch``: smallest and largest body of a PATCH in bytes (0: no limit known). ``referrers``: whether the referrers API is
-    there (None: not known). ``catalog``: whether ``/v2/_catalog`` can be expected to answer a plain user. ``token``: seconds
-    that credentials last, 0: no limit of their own. ``immutable``: what refuses to move a tag. ``advice``: what else to know.
+    ``patch``: smallest and largest body of a PATCH in bytes (0: no limit known), where the ladder of ways begins. ``token``:
+    seconds that credentials last, 0: no limit of their own. ``advice``: what else to know. (How a product refuses to move a
+    tag, answers for referrers or lists its repositories is no row: all its ways are taken from every registry, in ``verbs``
+    and ``catalog``.)
     """
 
     name: str
@@ -53,10 +54,7 @@ class Habit:
     levels: int = 0
     least: int = 0
     patch: tuple[int, int] = (0, 0)
-    referrers: bool | None = None
-    catalog: bool = True
     token: int = 0
-    immutable: tuple[int, ...] = ()
     advice: str = ""
 
     def missing(self, repositories: Iterable[str]) -> str:
@@ -64,6 +62,14 @@ class Habit:
         recipe = self.create or _ANY
         told = {recipe.format(repository=name, first=name.partition("/")[0]): None for name in sorted(repositories)}
         return "; ".join((*told, *([self.advice] if self.advice else [])))
+
+    def ended(self) -> str:
+        """Return what it means when credentials that were good are refused; empty: nothing is known."""
+        if not self.token:
+            return ""
+        hours = f"{self.token // HOUR} hour{'s' if self.token > HOUR else ''}"
+        more = f" ({self.advice})" if self.advice else ""
+        return f"logins to {self.name} last {hours}: log in again and run this again, what was sent stays{more}"
 
     def trouble(self, repositories: Iterable[str], location: Location) -> tuple[str, str]:
         """Return what is wrong with the names of ``repositories`` and what to do about it; empty texts: nothing known."""
@@ -91,15 +97,12 @@ OTHER = Habit("a registry", "nothing is known, so nothing is assumed")
 HABITS: tuple[Habit, ...] = (
     Habit(
         "Amazon ECR",
-        "aws/containers-roadmap#853 (no create on push), #2783 (405 to referrers), #2831; AWS docs: ECR quotas (layer parts of "
-        "5 to 10 MiB), registry authentication (12 hours); moby/buildkit#3776 (immutable)",
+        "aws/containers-roadmap#853 (no create on push), #2831; AWS docs: ECR quotas (layer parts of 5 to 10 MiB), registry "
+        "authentication (12 hours)",
         host=re.compile(r"\d+\.dkr[.-]ecr(-fips)?\..*|public\.ecr\.aws"),
         create="aws ecr create-repository --repository-name {repository}",
         patch=(5 * MIB, 0),
-        referrers=False,
-        catalog=False,
         token=12 * HOUR,
-        immutable=(400,),
         advice="its login lasts 12 hours: aws ecr get-login-password",
     ),
     Habit(
@@ -118,7 +121,6 @@ HABITS: tuple[Habit, ...] = (
         "containers/image#750 (replicas), Azure/acr#217 (signed storage URLs)",
         host=re.compile(r".*\.azurecr\.(io|cn|us)"),
         challenge=re.compile(r'realm="https://[^"]*\.azurecr\.[a-z]+/oauth2/token"'),
-        referrers=True,
         token=3 * HOUR,
     ),
     Habit(
@@ -128,8 +130,6 @@ HABITS: tuple[Habit, ...] = (
         host=re.compile(r"ghcr\.io|containers\..*\.ghe\.com"),
         challenge=re.compile(r'realm="https://ghcr\.io/token"'),
         patch=(0, 4 * MIB),
-        referrers=False,
-        catalog=False,
         advice="the first part of a name is a user or an organisation",
     ),
     Habit(
@@ -138,7 +138,6 @@ HABITS: tuple[Habit, ...] = (
         host=re.compile(r"(registry-1\.|index\.)?docker\.io"),
         challenge=re.compile(r'realm="https://auth\.docker\.io/token"'),
         levels=2,
-        catalog=False,
     ),
     Habit(
         "GitLab",
@@ -149,7 +148,6 @@ HABITS: tuple[Habit, ...] = (
         challenge=re.compile(r'realm="[^"]*/jwt/auth",service="container_registry"'),
         create="create a project whose path {repository} begins with",
         below=2,
-        catalog=False,
         advice="the prefix must be the whole path of a project (GROUP/PROJECT)",
     ),
     Habit(
@@ -159,9 +157,6 @@ HABITS: tuple[Habit, ...] = (
         "scan policy); challenge: src/server/middleware/v2auth",
         challenge=re.compile(r'realm="[^"]*/service/token",service="harbor-registry"'),
         create="create the project {first}",
-        referrers=True,
-        catalog=False,
-        immutable=(412,),
         advice="a robot account needs push and pull in that project",
     ),
     Habit(
@@ -173,8 +168,6 @@ HABITS: tuple[Habit, ...] = (
         header=("X-JFrog-Version", re.compile(r"Artifactory/.*")),
         challenge=re.compile(r'realm="(Artifactory Realm|[^"]*/artifactory/api/docker/[^"]*)"'),
         create="{first} must be the key of an existing local Docker repository",
-        catalog=False,
-        immutable=(403,),
         advice="a virtual repository takes pushes only with a default deployment; nodes may need another name: --pull-registry",
     ),
     Habit(
@@ -185,7 +178,6 @@ HABITS: tuple[Habit, ...] = (
         header=("Server", re.compile(r"Nexus/.*")),
         challenge=re.compile(r'realm="Sonatype Nexus Repository Manager"'),
         create="{first} must be a hosted Docker repository with path based routing, or --registry the port or name of one",
-        immutable=(400,),
         advice="pushes go to a hosted repository, not to a group, and need the role nx-repository-view-docker-*-edit",
     ),
     Habit(
@@ -196,28 +188,24 @@ HABITS: tuple[Habit, ...] = (
         host=re.compile(r"(.*\.)?quay\.io"),
         challenge=re.compile(r'realm="[^"]*/v2/auth"'),
         create="create the organisation {first}, or allow CREATE_NAMESPACE_ON_PUSH",
-        catalog=False,
         advice="nested names need FEATURE_EXTENDED_REPOSITORY_NAMES, else use --layout flat with the organisation as prefix",
     ),
     Habit(
         "zot",
         "project-zot/zot pkg/api/authn.go (realm), regclient#961 (Range too small)",
         challenge=re.compile(r'Basic realm="Authorization Required"'),
-        referrers=True,
     ),
     Habit(
         "distribution 2",
         "run: 2.8.2 says its JSON's charset; it has no referrers API and loses a session that breaks inside a PATCH "
         "(cases.md P13)",
         header=("Content-Type", re.compile(r"application/json; ?charset=utf-8")),
-        referrers=False,
         advice="a constant http.secret in its configuration keeps uploads over a restart",
     ),
     Habit(
         "distribution 3",
         "run: 3.0 says application/json without a charset; no referrers API",
         header=("Content-Type", re.compile(r"application/json")),
-        referrers=False,
     ),
 )
 """In the order of recognition: names before challenges, special before general. The last two are recognised by so little that

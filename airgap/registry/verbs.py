@@ -62,9 +62,11 @@ _NO_HEAD = frozenset({405, 501})
 _NO_RANGE = frozenset({206, 416})
 """How a wrong range ends: another one than asked for, or none (faults F26)."""
 _NO_REFERRERS = frozenset({400, 404, 405, 406, 415, 501})
-"""How registries without a referrers API answer it (404 by the specification; the others seen in the field)."""
+"""How registries without a referrers API answer it: 404 by the specification (distribution 2 and 3: run), 405 ECR
+(aws/containers-roadmap#2783), 400 and 415 old Quay (the same thread), the others seen in the field."""
 _IMMUTABLE = frozenset({400, 403, 409, 412})
-"""How registries refuse to move a tag (cases.md P1)."""
+"""How registries refuse to move a tag (cases.md P1): 400 ECR (moby/buildkit#3776) and Nexus (write policy ALLOW_ONCE), 403
+Artifactory, 412 Harbor (tag immutability rules), 409 others. Who refuses for another reason holds the same digest, or none."""
 
 
 class Registry:
@@ -94,6 +96,10 @@ class Registry:
         self._ranges = True
         self._written: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
+
+    def expect(self, least: int, most: int) -> None:
+        """Begin uploads with pieces of ``least`` to ``most`` bytes (0: no limit known): what the product is known to take."""
+        self._ways.bound(least, most)
 
     def ping(self) -> None:
         """Check that the host speaks the registry API and takes our credentials."""

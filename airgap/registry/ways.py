@@ -101,12 +101,20 @@ class Ways:
 
     way: Way = field(default_factory=Way)
     limit: int = field(default_factory=lambda: FIRST)
+    least: int = 0
+
+    def bound(self, least: int, most: int) -> None:
+        """Begin with pieces of ``least`` to ``most`` bytes (0: no limit), unless something was found out already."""
+        self.least = least
+        if most and self.way == Way():
+            self.way = Way(cap=most)
 
     def piece(self, size: int, minimum: int = 0) -> int:
         """Return the bytes of a piece for a blob of ``size``; ``minimum``: what the registry asked for."""
+        least = max(minimum, self.least)
         if self.way.cap:
-            return max(self.way.cap, minimum)
-        return size if self.way.whole else max(self.limit, minimum)
+            return max(self.way.cap, least)
+        return size if self.way.whole else max(self.limit, least)
 
     def measured(self, size: int, seconds: float) -> None:
         """Learn from a body of ``size`` that took ``seconds``: the piece is what lasts PIECE_TIME, a power of two."""

@@ -137,8 +137,10 @@ def test_the_second_push_sends_nothing(pushed: Done, bare: Bare) -> None:
 def test_a_dry_run_of_push_sends_nothing_and_says_what_it_would(bare: Bare, inside: Inside) -> None:
     told = json.loads(well(bare.signed_in("push", "wandb.tar", "--dry-run", "-o", "json", prefix="dry")).stdout)
     assert told["plan"]["blobs"] > 20
-    kept = (inside.storage / "docker/registry/v2/repositories/dry").rglob("_*")
-    assert {path.name for path in kept} <= {"_uploads"}, "it may ask for an upload, as this shows a missing repository"
+    kept = inside.storage / "docker/registry/v2/repositories/dry"
+    assert not kept.exists(), "nothing is left of a dry run"
+    well(bare.signed_in("push", "wandb.tar", "--dry-run", "--probe", prefix="dry"))
+    assert {path.name for path in kept.rglob("_*")} <= {"_uploads"}, "asking for an upload shows which repository is missing"
 
 
 def test_helm_pulls_the_chart_from_the_private_registry(pushed: Done, bare: Bare, inside: Inside, tmp_path: Path) -> None:

@@ -239,7 +239,20 @@ def test_missing_repositories_are_all_listed_before_a_byte_is_sent(path, proxy, 
 def test_a_dry_run_lists_missing_repositories_too(path, proxy):
     proxy.before = lambda method, _: refused(404, "NAME_UNKNOWN") if method == "POST" else None
     with pytest.raises(NotFoundError, match="4 of 4 repositories"):
-        send(path, proxy.host, dry_run=True)
+        send(path, proxy.host, dry_run=True, probing=True)
+
+
+def test_a_dry_run_that_does_not_probe_only_asks(path, proxy):
+    proxy.before = lambda method, path: (
+        (401, {"Www-Authenticate": f'Bearer realm="http://{proxy.host}/service/token",service="harbor-registry"'}, b"{}")
+        if (method, path) == ("GET", "/v2/")
+        else None
+    )
+    dry = send(path, proxy.host, dry_run=True, probing=False)
+    assert {method for method, _ in proxy.seen} == {"GET", "HEAD"}
+    assert "4 repositories are new there" in dry.warnings[-1]
+    assert "--probe" in dry.warnings[-1]
+    assert "with Harbor each must be made first: create the project mirror" in dry.warnings[-1]
 
 
 @pytest.mark.parametrize("status", [400, 403, 409, 412])

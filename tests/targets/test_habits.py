@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from airgap.bundle import BundleReader
-from airgap.errors import ConfigurationError, NotFoundError
+from airgap.errors import ConfigurationError, NotFoundError, UnauthorizedError
 from airgap.plan import wanted
 from airgap.push import push
 from airgap.ref import FLAT, Location
 from airgap.registry.habits import HABITS, OTHER, habit_of, recognise
+from airgap.registry.ways import Way, Ways
 from tests.bundle.estate import bundle, small
 from tests.fetch.conftest import connect
 from tests.push.conftest import KINDS
@@ -121,3 +122,60 @@ def test_a_harbor_without_the_project_says_so(proxy, tmp_path):
     with BundleReader.open(bundle(small(), tmp_path / "x.tar")) as reader, pytest.raises(NotFoundError) as caught:
         push(reader, connect(proxy.host), Location.parse(f"{proxy.host}/team"))
     assert "create the project team" in caught.value.hint
+
+
+def test_a_registry_that_is_known_to_take_small_pieces_gets_them_from_the_first_on(proxy, tmp_path):
+    """GHCR: 4 MiB to a PATCH. The ladder need not find that out by sending 64 MiB in vain."""
+    challenge = {"Www-Authenticate": 'Bearer realm="https://ghcr.io/token",service="ghcr.io"'}
+    sent: list[int] = []
+
+    def ghcr(method, path):
+        if (method, path) == ("GET", "/v2/"):
+            return 401, challenge, b"{}"
+        sent.extend([0] if method == "PATCH" else [])
+        return None
+
+    proxy.before = ghcr
+    estate = small()
+    estate.image("quay.io/team/large:1", bytes(9 * 1024 * 1024))
+    with BundleReader.open(bundle(estate, tmp_path / "x.tar")) as reader:
+        assert push(reader, connect(proxy.host), Location.parse(f"{proxy.host}/team")).sent
+    assert len(sent) == 3, "4 MiB, 4 MiB, and the rest"
+
+
+def test_pieces_are_bounded_by_what_the_product_takes():
+    ways = Ways()
+    ways.bound(*named("Amazon ECR").patch)
+    ways.way = Way(cap=1024 * 1024)
+    assert ways.piece(10**9) == 5 * 1024 * 1024, "ECR takes no less"
+    ghcr = Ways()
+    ghcr.bound(*named("GitHub Container Registry").patch)
+    assert ghcr.piece(10**9) == 4 * 1024 * 1024
+    found = Ways(Way(whole=True))
+    found.bound(0, 4 * 1024 * 1024)
+    assert found.way == Way(whole=True), "what was found out counts more"
+
+
+def test_a_login_that_ends_in_the_middle_is_told_as_such():
+    assert named("Amazon ECR").ended().startswith("logins to Amazon ECR last 12 hours: log in again")
+    assert "get-login-password" in named("Amazon ECR").ended()
+    assert "last 1 hour:" in named("Google Artifact Registry").ended()
+    assert named("zot").ended() == ""
+
+
+@pytest.mark.registry
+def test_a_push_that_is_refused_after_it_had_begun_says_that_the_login_may_be_over(proxy, tmp_path):
+    challenge = {"Www-Authenticate": 'Bearer realm="https://corp.azurecr.io/oauth2/token",service="corp.azurecr.io"'}
+    taken: list[str] = []
+
+    def azure(method, path):
+        if (method, path) == ("GET", "/v2/"):
+            return 401, challenge, b"{}"
+        if method == "PUT":
+            taken.append(path)
+        return (403, {}, b'{"errors":[{"code":"DENIED"}]}') if method == "PUT" and len(taken) > 2 else None
+
+    proxy.before = azure
+    with BundleReader.open(bundle(small(), tmp_path / "x.tar")) as reader, pytest.raises(UnauthorizedError) as caught:
+        push(reader, connect(proxy.host), Location.parse(f"{proxy.host}/team"), jobs=1)
+    assert "logins to Azure Container Registry last 3 hours" in caught.value.hint
