@@ -256,7 +256,7 @@ def test_a_folder_that_cannot_be_written_is_named(world: World, crossing: Steps,
     refused_by_click = world.run("airgap", "mirror", "wandb.tar", folder=tmp_path)
     assert refused_by_click.returncode == 2
     done = world.run("airgap", "mirror", "no/such/folder/b.tar", "--lock", crossing.lock, folder=tmp_path)
-    refused(done, 1, "no/such/folder")
+    refused(done, 2, "no/such/folder")
 
 
 @contextmanager
