@@ -232,8 +232,14 @@ COVERED = (
     Covered(
         "F54",
         "hostile channel answers",
-        (f"{UPSTREAM}test_a_channel_that_answers_nonsense_is_told", f"{TOOLS}test_a_release_name_cannot_become_a_flag"),
-        "a channel that is redirected to another host",
+        (
+            f"{UPSTREAM}test_a_channel_that_answers_nonsense_is_told",
+            f"{TOOLS}test_a_release_name_cannot_become_a_flag",
+            "sources::test_a_channel_that_moved_to_another_host_is_followed_without_the_licence",
+            "sources::test_a_channel_that_leads_to_where_nobody_goes_is_refused_at_once",
+            "sources::test_a_spec_without_an_end_is_cut",
+            "sources::test_a_chart_that_a_spec_names_at_no_web_address_is_refused_before_anything_is_run",
+        ),
     ),
     Covered(
         "F55",

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airgap.errors import ConfigurationError, NetworkError, NotFoundError, UnauthorizedError
+from airgap.errors import (
+    ConfigurationError,
+    IntegrityError,
+    MisledError,
+    NetworkError,
+    NotFoundError,
+    UnauthorizedError,
+)
 from airgap.manifest import ChannelEntry
-from airgap.sources import ChannelRelease, find_license, read_channel
+from airgap.sources import ChannelRelease, channel, find_license, read_channel
 from airgap.sources.channel import ATTEMPTS, saved_release
+from airgap.sources.helmrepo import fetch_chart
 from airgap.wandb import RepoChart
 from tests.sources.conftest import Site, client_for, places_for
 
@@ -27,8 +35,8 @@ LATEST = "/api/v1/operator/channel"
 
 
 def read(site: Site, licence: str = "", **entry: object) -> ChannelRelease:
-    channel = ChannelEntry(url="https://deploy.example", **entry)  # type: ignore[arg-type]
-    return read_channel(client_for(site.host), channel, places=places_for(deploy_example=site), licence=licence, pause=0)
+    asked = ChannelEntry(url="https://deploy.example", **entry)  # type: ignore[arg-type]
+    return read_channel(client_for(site.host), asked, places=places_for(deploy_example=site), licence=licence, pause=0)
 
 
 def test_the_latest_release_is_asked_for_anonymously_without_a_licence(site: Site):
@@ -82,6 +90,42 @@ def test_a_refused_licence_is_told_from_a_missing_one(site: Site, status: int):
         read(site)
     assert "AIRGAP_LICENSE" in missing.value.hint
     assert "secret-licence" not in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_a_channel_that_moved_to_another_host_is_followed_without_the_licence(site: Site, other: Site):
+    site.redirects[LATEST] = f"http://{other.host}/elsewhere?sig=s1gned"
+    other.answers["/elsewhere?sig=s1gned"] = (200, json.dumps(SPEC).encode())
+    assert read(site, "lic.en.ce").spec.chart
+    assert site.asked[0][1].startswith("Basic ")
+    assert other.asked == [("/elsewhere?sig=s1gned", "")], "the licence is the channel's alone (F54)"
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://deploy.example/x", "http://169.254.169.254/latest"])
+def test_a_channel_that_leads_to_where_nobody_goes_is_refused_at_once(site: Site, target: str):
+    site.redirects[LATEST] = target
+    with pytest.raises(MisledError, match="refused"):
+        read(site)
+    assert len(site.asked) == 1
+
+
+def test_a_spec_without_an_end_is_cut(site: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(channel, "SPEC_LIMIT", 1000)
+    site.answers[LATEST] = (200, b'{"values": "' + b"x" * 5000)
+    with pytest.raises(IntegrityError, match="longer than"):
+        read(site)
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc", "gopher://charts.example", "https:charts", "--repository-config=/etc/passwd", "-x"]
+)
+def test_a_chart_that_a_spec_names_at_no_web_address_is_refused_before_anything_is_run(site: Site, url: str):
+    site.answers[LATEST] = (200, json.dumps({**SPEC, "chart": {**SPEC["chart"], "url": url}}).encode())
+    places = places_for(deploy_example=site)
+    with pytest.raises(ConfigurationError, match=r"not an http:// or https:// URL|takes this for no chart"):
+        chart = read(site).spec.chart
+        assert isinstance(chart, RepoChart)
+        fetch_chart(client_for(site.host), chart.url, chart.name, chart.version, places=places)
+    assert site.paths == [LATEST]
 
 
 def test_what_is_no_spec_is_told(site: Site):
