@@ -121,10 +121,14 @@ def test_a_spec_without_an_end_is_cut(site: Site, monkeypatch: pytest.MonkeyPatc
 def test_a_chart_that_a_spec_names_at_no_web_address_is_refused_before_anything_is_run(site: Site, url: str):
     site.answers[LATEST] = (200, json.dumps({**SPEC, "chart": {**SPEC["chart"], "url": url}}).encode())
     places = places_for(deploy_example=site)
-    with pytest.raises(ConfigurationError, match=r"not an http:// or https:// URL|takes this for no chart"):
+
+    def fetch() -> None:
         chart = read(site).spec.chart
         assert isinstance(chart, RepoChart)
         fetch_chart(client_for(site.host), chart.url, chart.name, chart.version, places=places)
+
+    with pytest.raises(ConfigurationError, match=r"not an http:// or https:// URL|takes this for no chart"):
+        fetch()
     assert site.paths == [LATEST]
 
 
