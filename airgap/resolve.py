@@ -43,6 +43,9 @@ SUBJECT = "vnd.docker.reference.digest"
 REASONS = 3
 """Origins that an error names before it only counts them."""
 
+NESTED = 8
+"""Indexes in each other at most (faults F47; ours: the conformance program nests two, nobody publishes more)."""
+
 _ABSENT = (NotFoundError, UnauthorizedError)
 """How registries say that an image is not there: Docker Hub answers 401 for a repository that does not exist."""
 
@@ -267,10 +270,14 @@ class _Place:
         gathered.absent += [it.digest for it in index.manifests if it.digest not in held]
         return gathered.tree(index.descriptor)
 
-    def _add_children(self, gathered: _Gathered, children: Iterable[Descriptor]) -> None:
+    def _add_children(self, gathered: _Gathered, children: Iterable[Descriptor], depth: int = 1) -> None:
+        if depth > NESTED:
+            raise IntegrityError(f"{self.reference}: its index is nested more than {NESTED} deep: refused")
         for child in children:
+            if child.digest in gathered.manifests:
+                continue  # listed twice; a tree of such indexes would be walked for ever
             try:
-                self._add(gathered, self.get(child.digest))
+                self._add(gathered, self.get(child.digest), depth)
             except NotFoundError:
                 if not child.is_attestation and self._is_asked_for(child.platform):
                     raise
@@ -278,9 +285,9 @@ class _Place:
                 self.work.warn(f"{self.reference}: its {what} {child.digest.short} is not served; the image counts")
                 gathered.absent.append(child.digest)
 
-    def _add(self, gathered: _Gathered, item: Manifest | Index) -> None:
+    def _add(self, gathered: _Gathered, item: Manifest | Index, depth: int = 1) -> None:
         if isinstance(item, Index):
-            self._add_children(gathered, item.manifests)
+            self._add_children(gathered, item.manifests, depth + 1)
         else:
             for blob in item.blobs:
                 gathered.blobs.setdefault(blob.digest, blob)

@@ -102,21 +102,23 @@ class _Shelf:
                 self._blobs.add(digest)
 
     def _follow(self, locator: str) -> None:
-        document = self._get(locator)
-        if document is None:
-            return
-        digest = document.descriptor.digest
-        if ":" not in locator:
-            self._tags[locator] = digest
-        if digest in self._manifests:
-            return
-        self._manifests.add(digest)
-        if isinstance(document, Index):
-            for child in document.manifests:
-                if child.digest not in self._manifests:
-                    self._follow(str(child.digest))
-        else:
-            self.claimed.update(blob.digest for blob in document.blobs)
+        """Look at a tag or manifest and at all below it, however deep that is, each once (faults F47)."""
+        waiting = [locator]
+        while waiting:
+            at = waiting.pop()
+            document = self._get(at)
+            if document is None:
+                continue
+            digest = document.descriptor.digest
+            if ":" not in at:
+                self._tags[at] = digest
+            if digest in self._manifests:
+                continue
+            self._manifests.add(digest)
+            if isinstance(document, Index):
+                waiting += [str(child.digest) for child in document.manifests if child.digest not in self._manifests]
+            else:
+                self.claimed.update(blob.digest for blob in document.blobs)
 
     def _get(self, locator: str) -> Manifest | Index | None:
         try:

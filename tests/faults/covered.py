@@ -177,8 +177,9 @@ COVERED = (
         (
             "bundle::test_every_blob_of_the_lock_has_exactly_one_place",
             "fetch::test_each_blob_is_fetched_once_though_several_images_have_it",
+            "resolve::test_indexes_in_each_other_fifty_deep_are_refused",
+            "resolve::test_an_index_that_lists_each_child_twice_is_walked_once",
         ),
-        "an index that is nested 50 deep",
     ),
     Covered(
         "F48",

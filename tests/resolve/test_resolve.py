@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from airgap.errors import NetworkError, NotFoundError, UnauthorizedError
+from airgap.errors import IntegrityError, NetworkError, NotFoundError, UnauthorizedError
 from airgap.lock import LockedImage, Origin, Requirement
 from airgap.manifest import Mirror
 from airgap.oci import Descriptor, Digest, Platform
@@ -407,3 +407,35 @@ def test_an_index_inside_an_index_is_carried_with_all_below_it(modern: Shop):
     whole = modern.one("site/nested:1", platforms=())
     assert len(whole.tree.manifests) == 4
     assert whole.digest == image.index.digest
+
+
+def nested(shop: Shop, repository: str, deep: int, *, twice: bool = False) -> None:
+    """Put an image under so many indexes, each in the next; ``twice``: each lists the one below two times."""
+    inner = shop.put(f"docker.io/{repository}", ("image",))
+    media_type, raw = inner.manifests[inner.tags["image"]]
+    for _ in range(deep):
+        child = {"mediaType": media_type, "digest": f"sha256:{hashlib.sha256(raw).hexdigest()}", "size": len(raw)}
+        platform = {"architecture": "amd64", "os": "linux"}
+        media_type = "application/vnd.oci.image.index.v1+json"
+        listed = [{**child, "platform": platform}, {**child, "platform": {**platform, "variant": "v2"}}]
+        document = {"schemaVersion": 2, "mediaType": media_type, "manifests": listed if twice else listed[:1]}
+        raw = json.dumps(document).encode()
+        put_manifest(shop, repository, document, media_type)
+
+
+@pytest.mark.parametrize("platforms", [(AMD,), (AMD, ARM), ()])
+def test_indexes_in_each_other_fifty_deep_are_refused(modern: Shop, platforms: tuple[Platform, ...]):
+    repository = f"site/deep{len(platforms)}"
+    nested(modern, repository, 50)
+    with pytest.raises((IntegrityError, NotFoundError), match=r"nested more than 8 deep|is not there for linux/arm64"):
+        modern.one(f"{repository}:1", platforms=platforms)
+
+
+def test_an_index_that_lists_each_child_twice_is_walked_once(modern: Shop):
+    """Seven levels of two would be 128 ways; each digest is looked at once (F47)."""
+    nested(modern, "site/twice", 7, twice=True)
+    before = len(modern.asked(r"GET /v2/site/twice/manifests/sha256:"))
+    image = modern.one("site/twice:1", platforms=())
+    assert len(image.tree.manifests) == 8
+    assert len(set(image.tree.manifests)) == 8
+    assert len(modern.asked(r"GET /v2/site/twice/manifests/sha256:")) - before <= 9
