@@ -97,8 +97,8 @@ def disk(folder: Path, files: list[Path]) -> Path:
     for file in files:
         shutil.move(file, content)
     image = folder / "disk.img"
-    with image.open("wb") as file:
-        file.truncate(sum(it.stat().st_size for it in content.iterdir()) + 16 * MIB)
+    image.touch()
+    os.truncate(image, sum(it.stat().st_size for it in content.iterdir()) + 16 * MIB)
     subprocess.run([find_binary("mkfs.ext4"), "-q", "-d", content, image], check=True, capture_output=True)
     shutil.rmtree(content)
     return image

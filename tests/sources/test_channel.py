@@ -119,7 +119,10 @@ def test_a_spec_without_an_end_is_cut(site: Site, monkeypatch: pytest.MonkeyPatc
     "url", ["file:///etc", "gopher://charts.example", "https:charts", "--repository-config=/etc/passwd", "-x"]
 )
 def test_a_chart_that_a_spec_names_at_no_web_address_is_refused_before_anything_is_run(site: Site, url: str):
-    site.answers[LATEST] = (200, json.dumps({**SPEC, "chart": {**SPEC["chart"], "url": url}}).encode())
+    site.answers[LATEST] = (
+        200,
+        json.dumps({**SPEC, "chart": {"name": "operator-wandb", "version": "0.43.8", "url": url}}).encode(),
+    )
     places = places_for(deploy_example=site)
 
     def fetch() -> None:
