@@ -120,7 +120,7 @@ class Site:
 
     @property
     def environ(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "COVERAGE_PROCESS_START") if name in os.environ}
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "COVERAGE_PROCESS_CONFIG") if name in os.environ}
         secret = {"AIRGAP_USERNAME": USER[0], "AIRGAP_PASSWORD": USER[1]}
         cache = {"XDG_CACHE_HOME": str(self.folder.parent / "cache"), "HOME": str(self.folder)}
         return {**kept, **secret, **cache, "PYTHONPATH": str(ROOT), "AIRGAP_HELM": find_binary("helm")}
