@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airgap.audit.knowledge import COMMENT_REASON, CRD_REASON, RULES, TEST_FIX, TEST_REASON, UNKNOWN_FIX, Rule
 from airgap.errors import ConfigurationError
-from airgap.scan import is_inside
+from airgap.scan import CLOUDS, cloud_addresses, is_inside
 from airgap.values import Json, format_path, get, leaves, parse_path
 from airgap.verdict import ALLOWED, CONTAINER, INERT, OPEN, URL, VALUE, Finding
 
@@ -49,7 +49,7 @@ class Bench:
     """What a judgement knows.
 
     ``held``: what the registry answered for each (repository, locator): a digest, or None for not there. ``configured``:
-    host to the value path under which the user named it. ``node_mirrors``: the nodes have the mirror files.
+    host (or cloud address) to the value path under which the user named it. ``node_mirrors``: the nodes have the mirror files.
     """
 
     lock: Lock
@@ -145,6 +145,8 @@ class Bench:
         harmless = self._harmless(hit)
         if harmless:
             return harmless
+        if place := self._own_cloud(hit):
+            return ALLOWED, f"configured by the user at {place}", ""
         rule = self._rule(hit)
         if rule:
             return rule.verdict, rule.reason, rule.fix
@@ -165,6 +167,13 @@ class Bench:
             (is_documentation, (INERT, CRD_REASON, "")),
         )
         return next((judgement for holds, judgement in tests if holds), None)
+
+    def _own_cloud(self, hit: Hit) -> str:
+        """Return where the user's values name this very cloud address, or a place that it lies below; empty if nowhere."""
+        if hit.host not in CLOUDS.values():
+            return ""
+        own = (path for text, path in self.configured.items() if hit.text == text or hit.text.startswith(f"{text}/"))
+        return next(own, "")
 
     def _rule(self, hit: Hit) -> Rule | None:
         for rule in RULES:
@@ -206,11 +215,11 @@ def _scalar(hit: Hit) -> str:
 
 
 def configured_hosts(values: Json, channel: Json) -> dict[str, str]:
-    """Return the hosts that the user's values name, lower case, with the path; those that the channel says too are not his."""
+    """Return the hosts and cloud addresses that the user's values name, with the path; what the channel says too is not his."""
     found: dict[str, str] = {}
     for path, value in leaves(values):
         if isinstance(value, str) and get(channel, path) != value:
-            for host in _hosts(value):
+            for host in (*_hosts(value), *(address for address, _ in cloud_addresses(value))):
                 found.setdefault(host, format_path(path))
     return found
 

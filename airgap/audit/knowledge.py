@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from airgap.scan import CLOUDS, S3
 from airgap.verdict import INERT, OPEN
 
 
@@ -82,6 +83,29 @@ RULES: tuple[Rule, ...] = (
         unless_env="EXTERNAL_ACCESS_HOST_USE_PUBLIC_IP",
     ),
 )
+
+_CLOUD = re.compile(r"(?!https?:)[a-z0-9]+:/")
+RULES += (
+    Rule(
+        host=re.compile(re.escape(S3)),
+        text=_CLOUD,
+        verdict=INERT,
+        reason=(
+            "a bucket's name in S3's form: which store answers is the endpoint's matter, Amazon's only where none is set; the"
+            " charts' own default (s3://local-files) means the store of the installation"
+        ),
+        source="operator-wandb GORILLA_STORAGE_BUCKET in its default rendering; AWS SDK: AWS_ENDPOINT_URL_S3",
+    ),
+    Rule(
+        host=re.compile("|".join(re.escape(host) for host in sorted(set(CLOUDS.values()) - {S3}))),
+        text=_CLOUD,
+        verdict=OPEN,
+        reason="a service of a cloud provider is asked, which a disconnected site does not reach",
+        source="gocloud.dev, concepts/urls; operator-wandb: gs:// in lumen, pubsub: in run updates",
+        fix="set the value that makes it to a service inside; where the site does reach it, say so with --allow HOST",
+    ),
+)
+"""Cloud addresses that the user's own values do not name."""
 
 UNKNOWN_FIX = "set the value that makes it to an address inside; if nothing asks it, say so with --allow HOST"
 TEST_REASON = "helm test alone makes it, and the operator never runs tests"

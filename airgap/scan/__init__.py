@@ -11,8 +11,20 @@ vain is fetched in vain; the rules that weigh the two are a table in ``airgap.sc
 [('spec.containers[0].image', 'docker.io/library/nginx:1')]
 """
 
+from airgap.scan.clouds import CLOUDS, S3, cloud_addresses
 from airgap.scan.documents import Document, parse_rendering
 from airgap.scan.texts import is_inside
 from airgap.scan.walk import Hit, Scan, scan, scan_values
 
-__all__ = ["Document", "Hit", "Scan", "is_inside", "parse_rendering", "scan", "scan_values"]
+__all__ = [
+    "CLOUDS",
+    "S3",
+    "Document",
+    "Hit",
+    "Scan",
+    "cloud_addresses",
+    "is_inside",
+    "parse_rendering",
+    "scan",
+    "scan_values",
+]

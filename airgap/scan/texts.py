@@ -15,8 +15,9 @@ map                repository (name, image, ...) with tag,         what operator
 =================  ==============================================  =====================================================
 
 A host is outside unless it cannot be: a single label (a Service of the same namespace), cluster DNS (``*.svc``), loopback and
-link-local addresses. Of a URL every host counts (``//host/...`` too); else ``host:port``, a bare name
-under a key that says host, and a bare name of a public domain under any key that does not speak of API groups and the like.
+link-local addresses. Of a URL every host counts (``//host/...`` too), and of a cloud's address (``gs://bucket``) the provider's;
+else ``host:port``, a bare name under a key that says host, and a bare name of a public domain under any key that does not speak
+of API groups and the like.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING
 
 from airgap.errors import ConfigurationError
 from airgap.ref import Reference
+from airgap.scan.clouds import cloud_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -218,6 +220,8 @@ def _urls(text: str) -> Iterator[Found]:
         secret = "***@" if "@" in match["authority"] else ""
         rest = match["rest"].partition("?")[0].rstrip(".:]}")
         yield Found(URL, f"{scheme + ':' if scheme else ''}//{secret}{authority}{rest}", None, host)
+    for address, host in cloud_addresses(text):
+        yield Found(URL, address, None, host)
     for match in _GIT.finditer(text):
         yield Found(URL, match[0].rstrip(":"), None, match["host"].lower())
 

@@ -36,6 +36,11 @@ def judged(document: Document, bench: Bench = BENCH) -> list[Finding]:
         ("https://reg.lan:5000/v2/", ALLOWED, "the private registry"),
         ("https://example.org/x", OPEN, "nothing is known"),
         ("# https://example.org/x\nkey yes\n", INERT, "comment"),
+        ("s3://local-files", INERT, "the endpoint's matter"),
+        ("https://s3.amazonaws.com/x", OPEN, "s3.amazonaws.com is outside"),
+        ("gs://wandb-lumen-configs", OPEN, "cloud provider"),
+        ("pubsub:/project/topic", OPEN, "cloud provider"),
+        ("s3://minio.corp.lan:9000/bucket", OPEN, "minio.corp.lan is outside"),
         ("# https://example.org/x\nurl https://example.org/x\n", OPEN, "nothing is known"),
     ],
 )
@@ -99,3 +104,17 @@ def test_every_rule_says_why_and_where_it_was_seen_and_how_to_mend_it() -> None:
         assert rule.reason
         assert rule.source
         assert bool(rule.fix) == (rule.verdict == OPEN)
+
+
+def test_a_cloud_address_that_the_user_names_is_his_and_so_is_what_lies_below_it() -> None:
+    configured = configured_hosts({"bucket": "gs://corp-wandb", "queue": ["pubsub:/corp/runs"]}, {})
+    assert configured == {"gs://corp-wandb": "bucket", "pubsub:/corp/runs": "queue[0]"}
+    bench = replace(BENCH, configured=configured)
+    for text in ("gs://corp-wandb", "gs://corp-wandb/media?x=y", "pubsub:/corp/runs/worker"):
+        (finding,) = judged(config(text), bench)
+        assert (finding.verdict, "configured by the user at" in finding.reason) == (ALLOWED, True)
+    (finding,) = judged(config("gs://corp-wandb-2"), bench)
+    assert finding.verdict == OPEN
+    allowed = replace(BENCH, allowances=(Allowance("storage.googleapis.com", "by the interconnect"),))
+    (finding,) = judged(config("gs://corp-wandb-2"), allowed)
+    assert (finding.verdict, finding.reason) == (ALLOWED, "allowed by the user: by the interconnect")

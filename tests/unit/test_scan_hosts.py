@@ -77,6 +77,42 @@ class TestOutsideHosts:
     def test_what_is_no_outside_host(self, text):
         assert [hit.text for hit in scan([Document("t", {"x": text})]).urls] == []
 
+    @pytest.mark.parametrize(
+        ("text", "found", "host"),
+        [
+            ("s3://bucket", "s3://bucket", "s3.amazonaws.com"),
+            ("s3://KEY:SECRET@bucket/path?region=x", "s3://***@bucket/path", "s3.amazonaws.com"),
+            ("GS://Bucket/a.", "gs://Bucket/a", "storage.googleapis.com"),
+            ("--store=azblob://container", "azblob://container", "blob.core.windows.net"),
+            ("pubsub:/project/topic/sub", "pubsub:/project/topic/sub", "pubsub.googleapis.com"),
+            ("gcppubsub://projects/p/topics/t", "gcppubsub://projects/p/topics/t", "pubsub.googleapis.com"),
+            ("awssqs:///x", "awssqs:///x", "sqs.amazonaws.com"),
+            ("s3://minio.corp.lan:9000/bucket", "s3://minio.corp.lan:9000/bucket", "minio.corp.lan"),
+        ],
+    )
+    def test_a_cloud_s_address_counts_as_the_provider_s_host(self, text, found, host):
+        (hit,) = scan([Document("t.yaml", {"spec": {"x": text}})]).hits
+        assert (hit.kind, hit.text, hit.host) == ("url", found, host)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "s3://$(BUCKET_NAME)/x",
+            "s3://$(KEY):$(SECRET)@$(BUCKET_NAME)",
+            "gs://{{ .Values.bucket }}",
+            "s3:GetObject",
+            "arn:aws:s3:::bucket",
+            "s3://minio:9000/bucket",
+            "noop://",
+            "memory://",
+            "file:///vol",
+            "redis://redis",
+            "mys3://bucket",
+        ],
+    )
+    def test_what_is_no_cloud_s_address(self, text):
+        assert said(text) == []
+
     @pytest.mark.parametrize("key", ["host", "SMTP_HOST", "serverUrl", "endpoint", "registry", "hosts"])
     def test_a_bare_name_under_a_key_that_says_host(self, key):
         assert said("w.corp.lan", key) == [("url", "w.corp.lan")]
