@@ -15,7 +15,7 @@ map                repository (name, image, ...) with tag,         what operator
 =================  ==============================================  =====================================================
 
 A host is outside unless it cannot be: a single label (a Service of the same namespace), cluster DNS (``*.svc``), loopback and
-link-local addresses. Of a URL every host counts (``//host/...`` too), and of a cloud's address (``gs://bucket``) the provider's;
+link-local addresses. Of a URL every host counts (``//host/...`` too), of a cloud address (``gs://bucket``) the provider;
 else ``host:port``, a bare name under a key that says host, and a bare name of a public domain under any key that does not speak
 of API groups and the like.
 """
