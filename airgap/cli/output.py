@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from airgap.errors import DiskError
-from airgap.values import dump_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +24,8 @@ def emit(form: str, *, data: Mapping[str, Any], table: str, names: Sequence[str]
     if form == "json":
         click.echo(json.dumps({"schemaVersion": SCHEMA_VERSION, **data}, indent=2, sort_keys=True))
     elif form == "yaml":
+        from airgap.values import dump_yaml  # noqa: PLC0415  (a good part of the start of a short command)
+
         click.echo(dump_yaml({"schemaVersion": SCHEMA_VERSION, **data}), nl=False)
     elif form == "name":
         for name in names:

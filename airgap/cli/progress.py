@@ -6,13 +6,16 @@ import logging
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import click
-from tqdm import tqdm
 
 from airgap.cli.events import Events
 from airgap.cli.pace import Pace, duration
 from airgap.progress import Progress
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 HEARTBEAT = 30.0
 """Seconds without a finished item after which a line says that bytes move."""
@@ -91,11 +94,14 @@ class Bars(Lines):
 
     def __init__(self, *, verbose: int = 0) -> None:
         super().__init__(verbose=verbose)
+        from tqdm import tqdm  # noqa: PLC0415  (a good part of the start of a short command, and only for terminals)
+
+        self._tqdm = tqdm
         self._bar: tqdm[None] | None = None
         self._bytes = False
 
     def _write(self, text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
+        self._tqdm.write(text, file=sys.stderr)
 
     def begin(self, what: str, items: int, size: int = 0) -> None:
         """Start the phase's bar."""
@@ -103,7 +109,7 @@ class Bars(Lines):
         self._bytes = bool(size)
         self._what, self._items, self._count = what, items, 0
         unit = {"unit": "B", "unit_scale": True, "unit_divisor": 1024} if self._bytes else {"unit": ""}
-        self._bar = tqdm(total=size or items, desc=what, file=sys.stderr, leave=True, dynamic_ncols=True, **unit)
+        self._bar = self._tqdm(total=size or items, desc=what, file=sys.stderr, leave=True, dynamic_ncols=True, **unit)
 
     def there(self, size: int) -> None:
         """Move the bar's beginning: the speed is that of what is moved now."""

@@ -14,6 +14,7 @@ Needs a real helm and no cluster. Stateless: the same charts and values give the
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from airgap.progress import Progress
     from airgap.ref import Reference
     from airgap.tools import Helm
+
+CHARTS = 2
+"""Charts looked into at a time; each renders several times at once by itself."""
 
 __all__ = ["UNRENDERED", "ChartInput", "Discovery", "Feature", "Requirement", "discover"]
 
@@ -92,7 +96,8 @@ def discover(
     ``images`` are added as the manifest has them. Raises RenderError for a chart that does not render with its own values, and
     ConfigurationError for an unknown feature.
     """
-    explorations = [_explore(item, helm, features, kube_version) for item in charts]
+    with ThreadPoolExecutor(CHARTS) as pool:
+        explorations = list(pool.map(lambda item: _explore(item, helm, features, kube_version), charts))
     if progress:
         for exploration in explorations:
             progress.debug(f"chart {exploration.label}: {len(exploration.references)} references")

@@ -1,0 +1,192 @@
+"""The commands: how each tool fetches an estate into one file, and fills a registry with what was carried over.
+
+Every tool is used as its manual says, with its own degree of parallelism. Only crane takes many references at once when
+pulling; all others are called once an image, as the scripts that people write around them do.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from benchmarks.estate import flat
+from benchmarks.measure import Step
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.estate import Estate
+    from benchmarks.measure import Bench
+    from tests.world.registries import RunningRegistry
+
+PREFIX = "mirror"
+
+
+class Rival(Protocol):
+    """A tool."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+
+    def fetch(self, bench: Bench, estate: Estate, source: RunningRegistry, out: Path) -> list[Step]:
+        """Return how the estate becomes one file in the empty folder ``out``."""
+
+    def fill(self, bench: Bench, estate: Estate, target: RunningRegistry) -> list[Step]:
+        """Return how the registry is filled from what lies on this side, unpacked."""
+
+
+def _tar(out: Path) -> Step:
+    return Step("tar", ("tar", "cf", str(out / "all.tar"), "-C", str(out), "layout"))
+
+
+@dataclass(frozen=True)
+class Crane:
+    """Of go-containerregistry. Its layouts hold one image each, because ``crane push`` takes no name inside a layout."""
+
+    name: str = "crane"
+
+    def fetch(self, bench: Bench, estate: Estate, source: RunningRegistry, out: Path) -> list[Step]:
+        del bench
+        references = [f"{source.host}/{image.name}" for image in estate.images]
+        return [Step("pull", ("crane", "pull", "--format=oci", *references, str(out / "layout"))), _tar(out)]
+
+    def fill(self, bench: Bench, estate: Estate, target: RunningRegistry) -> list[Step]:
+        lines = [("crane", "push", str(image.layout), f"{target.host}/{PREFIX}/{image.name}") for image in estate.images]
+        return [Step("push", bench.script("crane-push", lines))]
+
+
+@dataclass(frozen=True)
+class Skopeo:
+    name: str = "skopeo"
+
+    def fetch(self, bench: Bench, estate: Estate, source: RunningRegistry, out: Path) -> list[Step]:
+        check = f"--src-tls-verify={str(not source.plain_http).lower()}"
+        lines = [
+            (
+                "skopeo",
+                "copy",
+                "--all",
+                "--quiet",
+                check,
+                f"docker://{source.host}/{image.name}",
+                f"oci:{out}/layout:{flat(image.name)}",
+            )
+            for image in estate.images
+        ]
+        return [Step("copy", bench.script("skopeo-copy", lines)), _tar(out)]
+
+    def fill(self, bench: Bench, estate: Estate, target: RunningRegistry) -> list[Step]:
+        check = f"--dest-tls-verify={str(not target.plain_http).lower()}"
+        lines = [
+            (
+                "skopeo",
+                "copy",
+                "--all",
+                "--quiet",
+                check,
+                f"oci:{estate.layout}:{flat(image.name)}",
+                f"docker://{target.host}/{PREFIX}/{image.name}",
+            )
+            for image in estate.images
+        ]
+        return [Step("push", bench.script("skopeo-push", lines))]
+
+
+@dataclass(frozen=True)
+class Oras:
+    name: str = "oras"
+
+    def fetch(self, bench: Bench, estate: Estate, source: RunningRegistry, out: Path) -> list[Step]:
+        plain = ("--from-plain-http",) if source.plain_http else ()
+        lines = [
+            (
+                "oras",
+                "cp",
+                "--no-tty",
+                *plain,
+                "--to-oci-layout",
+                f"{source.host}/{image.name}",
+                f"{out}/layout:{flat(image.name)}",
+            )
+            for image in estate.images
+        ]
+        return [Step("cp", bench.script("oras-cp", lines)), _tar(out)]
+
+    def fill(self, bench: Bench, estate: Estate, target: RunningRegistry) -> list[Step]:
+        plain = ("--to-plain-http",) if target.plain_http else ()
+        lines = [
+            (
+                "oras",
+                "cp",
+                "--no-tty",
+                *plain,
+                "--from-oci-layout",
+                f"{estate.layout}:{flat(image.name)}",
+                f"{target.host}/{PREFIX}/{image.name}",
+            )
+            for image in estate.images
+        ]
+        return [Step("push", bench.script("oras-push", lines))]
+
+
+@dataclass(frozen=True)
+class Regctl:
+    name: str = "regctl"
+
+    def fetch(self, bench: Bench, estate: Estate, source: RunningRegistry, out: Path) -> list[Step]:
+        lines = [
+            (
+                "regctl",
+                *_host(source),
+                "image",
+                "copy",
+                f"{source.host}/{image.name}",
+                f"ocidir://{out}/layout:{flat(image.name)}",
+            )
+            for image in estate.images
+        ]
+        return [Step("copy", bench.script("regctl-copy", lines)), _tar(out)]
+
+    def fill(self, bench: Bench, estate: Estate, target: RunningRegistry) -> list[Step]:
+        lines = [
+            (
+                "regctl",
+                *_host(target),
+                "image",
+                "copy",
+                f"ocidir://{estate.layout}:{flat(image.name)}",
+                f"{target.host}/{PREFIX}/{image.name}",
+            )
+            for image in estate.images
+        ]
+        return [Step("push", bench.script("regctl-push", lines))]
+
+
+@dataclass(frozen=True)
+class Airgap:
+    """Ours. ``lock``: mirror what a lock lists instead of looking into the charts again; it is written beside the bundle."""
+
+    name: str = "airgap"
+    more: tuple[str, ...] = ()
+
+    def fetch(self, bench: Bench, estate: Estate, source: RunningRegistry, out: Path) -> list[Step]:
+        del source, estate
+        manifest = str(bench.folder / "manifest.yaml")
+        return [Step("mirror", ("airgap", "mirror", str(out / "bundle.tar"), "-f", manifest, *self.more))]
+
+    def fill(self, bench: Bench, estate: Estate, target: RunningRegistry) -> list[Step]:
+        """The bundle runs itself, as it does where nothing is installed."""
+        del estate
+        bundle = str(bench.folder / "bundle.tar")
+        plain = ("--plain-http",) if target.plain_http else ()
+        registry = f"{target.host}/{PREFIX}"
+        return [Step("push", (sys.executable, "-I", "-S", bundle, "push", bundle, "--registry", registry, *plain, *self.more))]
+
+
+def _host(registry: RunningRegistry) -> tuple[str, ...]:
+    return ("--host", f"reg={registry.host},tls=disabled") if registry.plain_http else ()
+
+
+ALL: tuple[Rival, ...] = (Airgap(), Crane(), Skopeo(), Oras(), Regctl())
