@@ -131,6 +131,7 @@ class Client:
         self._known: set[str] = set()
         self._connections = connections
         self._wires: dict[int, Wire] = {}
+        self._chosen: dict[str, Wire] = {}
         self._lock = threading.Lock()
         self._auth = Authenticator(self.credentials, self._fetch_token, self.redactor)
 
@@ -315,7 +316,7 @@ class Client:
         self._backoff.wait(host)
         start = time.monotonic()
         try:
-            answer = self._wire(host, call.home).exchange(
+            answer = self._wire(place, call.home).exchange(
                 call.method, url, headers, body, proxy=place.proxy, read_timeout=self._timeouts.read + call.digestion
             )
         except WIRE_ERRORS as error:
@@ -337,17 +338,24 @@ class Client:
             of = f" of {quota.limit}" if quota.limit else ""
             _log.warning("%s allows %d%s more pulls%s; log in for a higher limit", host, quota.remaining, of, quota.period)
 
-    def _wire(self, host: str, home: str) -> Wire:
-        """Return the connections for ``host``; a token server or a store that has no settings is trusted as its registry is.
+    def _wire(self, place: Place, home: str) -> Wire:
+        """Return the connections for a request; a token server or a store that has no settings is trusted as its registry is.
 
-        That is what podman and skopeo do: a private authority that signed the registry has signed those too.
+        That is what podman and skopeo do: a private authority that signed the registry has signed those too. Where no TLS is
+        spoken no certificate is read: all of a system's take longer than the first answers of a registry nearby.
         """
+        host, plain = host_of(place.url), not place.proxy and place.url.startswith("http:")
         own = host if host in self._hosts else home
-        context = self._trust.context((host, own), self._hosts.get(own, HostSettings()))
+        known = "" if plain else f"{host} {own}"
+        with self._lock:
+            if known in self._chosen:
+                return self._chosen[known]
+        context = None if plain else self._trust.context((host, own), self._hosts.get(own, HostSettings()))
         with self._lock:
             if id(context) not in self._wires:
                 self._wires[id(context)] = Wire(context, self._connections, self._timeouts.connect)
-            return self._wires[id(context)]
+            self._chosen[known] = self._wires[id(context)]
+            return self._chosen[known]
 
     def _fetch_token(
         self, home: str, method: str, url: str, form: Mapping[str, str] | None, credential: Credential | None

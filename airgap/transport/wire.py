@@ -162,9 +162,12 @@ class _TLSPool(HTTPSConnectionPool):
 
 
 class Wire(HTTPAdapter):
-    """Sends requests over pooled connections whose TLS is ``context``; at most ``connections`` are kept per host."""
+    """Sends requests over pooled connections whose TLS is ``context`` (None: none is spoken).
 
-    def __init__(self, context: ssl.SSLContext, connections: int, connect_timeout: float = CONNECT_TIMEOUT) -> None:
+    At most ``connections`` are kept per host.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None, connections: int, connect_timeout: float = CONNECT_TIMEOUT) -> None:
         self._context = context
         self._connect_timeout = connect_timeout
         super().__init__(pool_connections=connections, pool_maxsize=connections, max_retries=0)
