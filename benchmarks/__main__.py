@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report, scenes
-from benchmarks.estate import LARGE, MANY, scaled
+from benchmarks.estate import HUGE, LARGE, MANY, scaled
 from benchmarks.measure import FailedError
 from benchmarks.rivals import ALL, Airgap, Crane
 from tests.world.authority import Authority
 
-SCENES = ("mirror", "push", "verify", "tls", "many", "inventory", "jobs", "limit")
+SCENES = ("mirror", "push", "verify", "tls", "many", "inventory", "jobs", "limit", "huge")
 TOOLS = {
     "airgap": ("airgap", "version", "-o", "name"),
     "crane": ("crane", "version"),
@@ -97,6 +97,9 @@ def run(session: scenes.Session, options: argparse.Namespace) -> None:
     if "many" in only:
         with session.source(many) as (estate, source):
             scenes.many(session, estate, source)
+    if "huge" in only:
+        with session.source(scaled(HUGE, 1 / 16 if options.quick else 1.0), cache=session.folder / "cache") as (estate, source):
+            scenes.huge(session, estate, source)
     if options.plan:
         scenes.plan(session, options.plan)
 
@@ -107,11 +110,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="a sixteenth of the bytes and a tenth of the images: does it work?"
     )
-    parser.add_argument("--only", action="append", choices=SCENES, help="this scene; repeatable; default: all")
+    parser.add_argument("--only", action="append", choices=(*SCENES, "plan"), help="this scene; repeatable; default: all")
     parser.add_argument("--tls", action="store_true", help="the scenes over TLS, too, when --only names others")
     parser.add_argument("--plan", type=Path, metavar="MANIFEST", help="measure airgap plan of this manifest, too")
     parser.add_argument("--repetitions", type=int, default=3, help="of each measurement (default: %(default)s)")
-    parser.add_argument("--work", type=Path, default=None, help="where to work, with room for 8 GiB (default: $TMPDIR)")
+    parser.add_argument("--work", type=Path, default=None, help="where to work, with room for 16 GiB (default: $TMPDIR)")
     parser.add_argument("--result", type=Path, metavar="FILE", help="write the result as JSON, for python -m benchmarks.report")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="what is printed")
     return parser.parse_args()

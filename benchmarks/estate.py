@@ -137,6 +137,10 @@ MANY = Recipe(
 """650 tiny images in 65 repositories: only latency and requests count."""
 
 
+HUGE = Recipe("huge", (_one("big/model:1", ("huge", 4096)),))
+"""One layer of 4 GiB: memory must not grow with a blob."""
+
+
 def scaled(recipe: Recipe, scale: float, images: int | None = None) -> Recipe:
     """Return a smaller estate: layers times ``scale``, the first ``images``."""
     return Recipe(recipe.title, recipe.pictures[:images], scale)

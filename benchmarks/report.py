@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 MIB = 1024 * 1024
-OURS = ("airgap", "airgap --lock")
+OURS = ("airgap", "airgap --lock", "python3 bundle")
 RSS_LIMIT = 100 * MIB
 
 
@@ -38,7 +38,9 @@ def figures(result: dict[str, Any]) -> list[dict[str, Any]]:
         _ratio(runs, "mirror", "airgap", "crane", 0.6),
         _ratio(runs, "mirror", "airgap --lock", "crane", 0.6),
         _ratio(runs, "mirror", "airgap", "skopeo", 0.45),
+        _ratio(runs, "mirror", "airgap --lock", "skopeo", 0.45),
         _ratio(runs, "push", "airgap", "crane", 0.6),
+        _ratio(runs, "push", "python3 bundle", "crane", 0.6),
         _ratio(runs, "push", "airgap", "skopeo", 0.45),
         _ratio(runs, "tls: mirror", "airgap", "crane", None),
         _ratio(runs, "tls: push", "airgap", "crane", None),
@@ -105,7 +107,7 @@ def _cpu(runs: Sequence[dict[str, Any]]) -> list[Figure]:
 
 
 def _footprint(runs: Sequence[dict[str, Any]]) -> list[Figure]:
-    ours = [run for run in runs if run["tool"] == "airgap" and run["scene"] != "plan"]
+    ours = [run for run in runs if run["tool"] in OURS and run["scene"] != "plan"]
     told = []
     if ours:
         most = max(ours, key=lambda run: run["rss"])
@@ -161,6 +163,8 @@ def _row(scene: str, tool: str, runs: Sequence[dict[str, Any]]) -> tuple[str, ..
     medians = {name: statistics.median(run["steps"][name]["seconds"] for run in runs) for name in steps}
     parts = " + ".join(f"{name} {value:.1f}" for name, value in medians.items())
     asked = runs[-1].get("requests", {})
+    if "registry" in runs[0]:
+        parts = f"the registry's own processor {statistics.median(run['registry'] for run in runs):.2f}; "
     return (
         scene,
         tool,
@@ -169,7 +173,7 @@ def _row(scene: str, tool: str, runs: Sequence[dict[str, Any]]) -> tuple[str, ..
         f"{statistics.median(_of_cpu(run) for run in runs):.2f}",
         f"{max(run['rss'] for run in runs) / MIB:.0f}",
         f"{max(run['load'] for run in runs):.1f}",
-        parts or ", ".join(f"{count} {method}" for method, count in sorted(asked.items()) if " " not in method),
+        parts + ", ".join(f"{count} {method}" for method, count in sorted(asked.items()) if " " not in method),
     )
 
 

@@ -166,10 +166,11 @@ class Regctl:
 
 @dataclass(frozen=True)
 class Airgap:
-    """Ours. ``lock``: mirror what a lock lists instead of looking into the charts again; it is written beside the bundle."""
+    """Ours. ``more``: further flags; ``inside``: the bundle runs itself, as it does where nothing is installed."""
 
     name: str = "airgap"
     more: tuple[str, ...] = ()
+    inside: bool = False
 
     def fetch(self, bench: Bench, estate: Estate, source: RunningRegistry, out: Path) -> list[Step]:
         del source, estate
@@ -177,12 +178,11 @@ class Airgap:
         return [Step("mirror", ("airgap", "mirror", str(out / "bundle.tar"), "-f", manifest, *self.more))]
 
     def fill(self, bench: Bench, estate: Estate, target: RunningRegistry) -> list[Step]:
-        """The bundle runs itself, as it does where nothing is installed."""
         del estate
         bundle = str(bench.folder / "bundle.tar")
+        program = (sys.executable, "-I", "-S", bundle) if self.inside else ("airgap",)
         plain = ("--plain-http",) if target.plain_http else ()
-        registry = f"{target.host}/{PREFIX}"
-        return [Step("push", (sys.executable, "-I", "-S", bundle, "push", bundle, "--registry", registry, *plain, *self.more))]
+        return [Step("push", (*program, "push", bundle, "--registry", f"{target.host}/{PREFIX}", *plain, *self.more))]
 
 
 def _host(registry: RunningRegistry) -> tuple[str, ...]:

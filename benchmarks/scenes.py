@@ -76,10 +76,12 @@ class Session:
             shutil.rmtree(registry.folder)
 
     @contextmanager
-    def source(self, recipe: Recipe, tls: Authority | None = None) -> Iterator[tuple[Estate, RunningRegistry]]:
+    def source(
+        self, recipe: Recipe, tls: Authority | None = None, *, cache: Path | None = None
+    ) -> Iterator[tuple[Estate, RunningRegistry]]:
         """Give an estate and a registry that serves it; ``manifest.yaml`` in the folder is about it."""
         self.say(f"estate {recipe.title}")
-        estate = build(recipe, self.cache)
+        estate = build(recipe, cache or self.cache)
         home = estate.layout.parent
         self.estates[estate.title] = {"images": len(estate.images), "blobs": len(estate.blobs), "bytes": estate.size}
         registry = world.start(self.folder / "sources", storage=home / "storage", tls=tls)
@@ -133,14 +135,15 @@ def push(
 ) -> None:
     """Fill an empty registry. All start from files that are in the page cache; what the receiving host writes is counted."""
     bench = session.bench
+    tools: list[Rival] = [*rivals, Airgap("python3 bundle", inside=True)]
     for repetition in range(session.repetitions):
-        for rival in rivals:
+        for rival in tools:
             with session.target(tls) as target:
                 warm(session, estate)
                 took = bench.run(*rival.fill(bench, estate, target))
                 if not repetition:
                     holds(target, estate, session)
-                session.note(scene, rival.name, repetition, took, requests=world.asked(target))
+                session.note(scene, rival.name, repetition, took, requests=world.asked(target), registry=world.worked(target))
 
 
 def warm(session: Session, estate: Estate) -> None:
@@ -201,6 +204,17 @@ def many(session: Session, estate: Estate, source: RunningRegistry) -> None:
             if rival.name == "airgap":
                 (out / "bundle.tar").replace(session.folder / "bundle.tar")
     again(session, estate, source)
+
+
+def huge(session: Session, estate: Estate, source: RunningRegistry) -> None:
+    """A large blob through every command, once: for the memory, not for the time."""
+    bench = session.bench
+    with session.room() as out, session.target() as target:
+        session.note("huge: mirror", "airgap", 0, bench.run(*Airgap().fetch(bench, estate, source, out)))
+        (out / "bundle.tar").replace(session.folder / "bundle.tar")
+        took = bench.run(Step("verify", ("airgap", "verify", str(session.folder / "bundle.tar"))))
+        session.note("huge: verify", "airgap", 0, took)
+        session.note("huge: push", "airgap", 0, bench.run(*Airgap().fill(bench, estate, target)))
 
 
 def verify(session: Session) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import collections
 import http.client
+import os
 import re
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,8 +18,6 @@ from tests.world.registries import RunningRegistry, start_distribution3
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
-
     from benchmarks.estate import Estate, Image
     from tests.world.authority import Authority
 
@@ -43,6 +43,13 @@ def asked(registry: RunningRegistry, start: int = 0) -> dict[str, int]:
     told = collections.Counter(method for method, _ in requests)
     told.update(f"distinct {method}" for method, _ in set(requests))
     return dict(told)
+
+
+def worked(registry: RunningRegistry) -> float:
+    """Return the processor's seconds that a registry has used so far."""
+    assert registry.process
+    words = Path(f"/proc/{registry.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def fill(registry: RunningRegistry, estate: Estate) -> None:
