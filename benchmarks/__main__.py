@@ -13,13 +13,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import report, scenes
 from benchmarks.estate import HUGE, LARGE, MANY, scaled
 from benchmarks.measure import FailedError
 from benchmarks.rivals import ALL, Airgap, Crane
 from tests.world.authority import Authority
+
+if TYPE_CHECKING:
+    from benchmarks.estate import Recipe
 
 SCENES = ("mirror", "push", "verify", "tls", "many", "inventory", "jobs", "limit", "huge")
 TOOLS = {
@@ -75,25 +78,9 @@ def run(session: scenes.Session, options: argparse.Namespace) -> None:
     large, many = (scaled(LARGE, 1 / 16), scaled(MANY, 1.0, 65)) if options.quick else (LARGE, MANY)
     only = set(options.only or SCENES)
     if only & {"mirror", "push", "verify", "inventory", "jobs", "limit"}:
-        with session.source(large) as (estate, source):
-            scenes.mirror(session, estate, source, ALL if "mirror" in only else (Airgap(),))
-            if "push" in only:
-                scenes.push(session, estate)
-            if "verify" in only:
-                scenes.verify(session)
-            if "inventory" in only:
-                scenes.inventory(session)
-            if "jobs" in only:
-                scenes.jobs(session, estate, source)
-            if "limit" in only:
-                scenes.limited(session, estate, source)
+        plain(session, large, only)
     if "tls" in only or options.tls:
-        authority = Authority.create(session.folder)
-        session.environment["SSL_CERT_FILE"] = str(authority.root)
-        with session.source(large, authority) as (estate, source):
-            scenes.mirror(session, estate, source, (Airgap(), Crane()), "tls: mirror")
-            scenes.push(session, estate, (Airgap(), Crane()), "tls: push", authority)
-        del session.environment["SSL_CERT_FILE"]
+        encrypted(session, large)
     if "many" in only:
         with session.source(many) as (estate, source):
             scenes.many(session, estate, source)
@@ -102,6 +89,32 @@ def run(session: scenes.Session, options: argparse.Namespace) -> None:
             scenes.huge(session, estate, source)
     if options.plan:
         scenes.plan(session, options.plan)
+
+
+def plain(session: scenes.Session, recipe: Recipe, only: set[str]) -> None:
+    """Run the scenes with the large estate over plain HTTP."""
+    with session.source(recipe) as (estate, source):
+        scenes.mirror(session, estate, source, ALL if "mirror" in only else (Airgap(),))
+        if "push" in only:
+            scenes.push(session, estate)
+        if "verify" in only:
+            scenes.verify(session)
+        if "inventory" in only:
+            scenes.inventory(session)
+        if "jobs" in only:
+            scenes.jobs(session, estate, source)
+        if "limit" in only:
+            scenes.limited(session, estate, source)
+
+
+def encrypted(session: scenes.Session, recipe: Recipe) -> None:
+    """Run mirror and push over TLS, with an authority of this run that every tool is told of in the same way."""
+    authority = Authority.create(session.folder)
+    session.environment["SSL_CERT_FILE"] = str(authority.root)
+    with session.source(recipe, authority) as (estate, source):
+        scenes.mirror(session, estate, source, (Airgap(), Crane()), "tls: mirror")
+        scenes.push(session, estate, (Airgap(), Crane()), "tls: push", authority)
+    del session.environment["SSL_CERT_FILE"]
 
 
 def parse() -> argparse.Namespace:

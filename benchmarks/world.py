@@ -18,6 +18,7 @@ from tests.world.registries import RunningRegistry, start_distribution3
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     from benchmarks.estate import Estate, Image
     from tests.world.authority import Authority
 
