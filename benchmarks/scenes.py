@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.world.authority import Authority
     from tests.world.registries import RunningRegistry
 
-RATE = 64 * 1024 * 1024
+RATE = 128 * 1024 * 1024
 """Bytes per second to which ``limited`` holds a run."""
 
 
