@@ -97,7 +97,7 @@ class DirectFile:
                 self._taken = False
                 break
             done += count
-            if count % PAGE:
+            if not count or count % PAGE:
                 break
         return done
 

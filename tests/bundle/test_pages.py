@@ -86,6 +86,17 @@ def _is_direct(fd: int) -> bool:
     return bool(int(flags.split()[1], 8) & os.O_DIRECT)
 
 
+@pytest.mark.parametrize("count", [0, 512, PAGE])
+def test_a_direct_write_that_takes_less_is_gone_on_with(tmp_path, monkeypatch, count):
+    pwrite = os.pwrite
+
+    def short(fd, data, offset):
+        return pwrite(fd, data[:count], offset) if _is_direct(fd) else pwrite(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", short)
+    assert verify(write(large(BIG), tmp_path / "b.tar"))
+
+
 @pytest.mark.parametrize("taken", [0, 1, 2])
 def test_a_file_system_that_refuses_a_direct_write_gets_all_of_it_through_the_cache(tmp_path, monkeypatch, taken):
     calls: list[int] = []
