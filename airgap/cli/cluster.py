@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from airgap.cli.options import explicit_credential
+from airgap.cli.options import explicit_credential, settings_of
 from airgap.kube import Kubectl
 from airgap.registry import Registry
 from airgap.status import Subject
-from airgap.transport import Client, CredentialStore, HostSettings
+from airgap.transport import Client, CredentialStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,21 +20,26 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
 
-def options(command: Command) -> Command:
-    """Add --kubeconfig, --context, --kubectl and -n/--namespace."""
+def connection(command: Command) -> Command:
+    """Add --kubeconfig, --context and --kubectl."""
     file = click.Path(exists=True, dir_okay=False, path_type=Path)
     for option in reversed(
         [
-            click.option("--kubeconfig", default="", help="Kubeconfig; default: as kubectl finds it."),
+            click.option("--kubeconfig", default="", help="Kubeconfig; default: kubectl's own choice ($KUBECONFIG, ~/.kube)."),
             click.option("--context", default="", help="Context of the kubeconfig; default: its current one."),
             click.option(
                 "--kubectl", "kubectl_path", type=file, envvar="AIRGAP_KUBECTL", help="The kubectl to use; default: PATH."
             ),
-            click.option("-n", "--namespace", default="wandb", show_default=True, help="Namespace of the operator."),
         ]
     ):
         command = option(command)
     return command
+
+
+def options(command: Command) -> Command:
+    """Add what ``connection`` adds, and -n/--namespace."""
+    namespace = click.option("-n", "--namespace", default="wandb", show_default=True, help="Namespace of the operator.")
+    return connection(namespace(command))
 
 
 def subject(command: Command) -> Command:
@@ -49,24 +54,8 @@ def subject(command: Command) -> Command:
     return command
 
 
-def registry(command: Command) -> Command:
-    """Add how the private registry is reached that the receipts name; its host need not be given."""
-    file = click.Path(exists=True, dir_okay=False, path_type=Path)
-    for option in reversed(
-        [
-            click.option("--username", envvar="AIRGAP_USERNAME", help="User of the registry; with --password-stdin."),
-            click.option("--password-stdin", is_flag=True, help="Read the password from standard input."),
-            click.option("--ca-file", type=file, help="PEM file of the CA that signed the registry's certificate."),
-            click.option("--plain-http", is_flag=True, help="Speak HTTP to the registry."),
-            click.option("--insecure-skip-tls-verify", is_flag=True, help="Do not check the registry's certificate."),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
 def kubectl(flags: dict[str, Any]) -> Kubectl:
-    """Take the options of ``options`` (but the namespace) out of ``flags``; raises ToolError."""
+    """Take the options of ``connection`` out of ``flags``; raises ToolError."""
     return Kubectl.find(flags.pop("kubectl_path"), kubeconfig=flags.pop("kubeconfig"), context=flags.pop("context"))
 
 
@@ -76,12 +65,8 @@ def subject_of(flags: dict[str, Any]) -> Subject:
 
 
 def opener(flags: dict[str, Any]) -> Callable[[str], Registry]:
-    """Take the options of ``registry`` out of ``flags``; return what opens a registry by its host."""
-    settings = HostSettings(
-        plain_http=flags.pop("plain_http"),
-        ca_file=flags.pop("ca_file"),
-        insecure_skip_tls_verify=flags.pop("insecure_skip_tls_verify"),
-    )
+    """Take the options of ``reach`` out of ``flags``; return what opens the registry that a receipt names, by its host."""
+    settings = settings_of(flags)
     store = CredentialStore.from_environment(os.environ, Path.home())
     credential = explicit_credential(flags.pop("username"), from_stdin=flags.pop("password_stdin"))
 

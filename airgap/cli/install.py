@@ -10,7 +10,7 @@ import click
 from airgap import __version__, apply, audit, preflight, push
 from airgap.apply import ALL, OPERATOR, SERVER
 from airgap.cli import bundle as bundle_option
-from airgap.cli import installing, options
+from airgap.cli import cluster, installing, options
 from airgap.cli.audit import allowance
 from airgap.cli.output import OutputFile, emit, table, write_whole, written_json
 from airgap.cli.preflight import inquiry, refuse
@@ -46,7 +46,7 @@ Examples:
 @options.values
 @layout
 @installing.common
-@installing.connection
+@cluster.connection
 @click.option("--only", type=click.Choice([ALL, OPERATOR, SERVER]), default=ALL, help="Install or upgrade one half alone.")
 @click.option("--allow", multiple=True, metavar="HOST[=REASON]", help="An outside host that may be; the reason goes on record.")
 @click.option("--wait/--no-wait", "wait", default=True, help="Wait until everything runs; default: wait.")

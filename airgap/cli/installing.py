@@ -1,4 +1,4 @@
-"""What ``preflight`` and ``install`` share: how the cluster is reached, Go's durations, and an intent made ready."""
+"""What ``preflight`` and ``install`` share: their options, Go's durations, and an intent made ready."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from airgap.cli.render import rewritten
 from airgap.errors import ClusterError
 from airgap.intent import Intent, Part
 from airgap.preflight.registry import Ends
-from airgap.ref import Location
 from airgap.registry import Registry
 from airgap.releases import HelmReleases
 from airgap.scan import parse_rendering
-from airgap.transport import Client, CredentialStore, HostSettings
+from airgap.transport import Client, CredentialStore
 from airgap.values import load_yaml_all
 from airgap.wandb import effective
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from airgap.cli.inside import Site
     from airgap.cli.options import Target
     from airgap.kube import Kubectl
+    from airgap.ref import Location
     from airgap.relocate import Relocation
     from airgap.tools import Helm
 
@@ -43,7 +43,6 @@ MIRROR_FILE = "openshift.yaml"
 
 PULL_SECRET = "airgap-registry"  # noqa: S105 - the name of a Secret
 """The pull secret that is made from --username when none is named (relocate gives it this name)."""
-_SETTINGS = ("plain_http", "ca_file", "cert", "key", "insecure_skip_tls_verify")
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 """Seconds in each unit of a Go duration (package time, ParseDuration)."""
@@ -76,37 +75,11 @@ def duration(text: str) -> float | None:
     return sum(float(part[1]) * _UNITS[part[2]] for part in parts)
 
 
-def connection(command: Command) -> Command:
-    """Add --kubeconfig, --context and --kubectl."""
-    for option in reversed(
-        [
-            click.option(
-                "--kubeconfig", default="", help="The kubeconfig; default: kubectl's own choice ($KUBECONFIG, ~/.kube)."
-            ),
-            click.option("--context", default="", help="The context in it."),
-            click.option(
-                "--kubectl",
-                "kubectl_path",
-                type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                envvar="AIRGAP_KUBECTL",
-                help="The kubectl to use; default: PATH.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
 def common(command: Command) -> Command:
     """Add what ``preflight`` and ``install`` have in common beyond ``layout``."""
     for option in reversed(
         [
-            click.option(
-                "--pull-registry",
-                default="",
-                metavar="REGISTRY[/PREFIX]",
-                help="The name that nodes pull by, if it is another.",
-            ),
+            options.pull_registry,
             click.option(
                 "--node-mirrors",
                 type=click.Choice([OPENSHIFT, PRESENT]),
@@ -155,16 +128,14 @@ def prepared(bundle: Path, values_files: tuple[str, ...], flags: dict[str, Any],
     Raises ConfigurationError for values that cannot be used; a cluster that cannot be reached is left to preflight.
     """
     client = cluster.kubectl(flags)
-    settings = HostSettings(**{name: flags[name] for name in _SETTINGS})
     target = options.target(flags, jobs=jobs)
-    other = flags.pop("pull_registry")
-    pull_location = Location.parse(other, target.location.layout) if other else target.location
+    flags.pop("pull_registry")
     pull_secret = flags["pull_secret"] or (PULL_SECRET if target.credential else "")
     mirrors = flags.pop("node_mirrors")
     with inside.site(bundle, flags.pop("helm_path")) as found:
         version = flags["kube_version"] = inside.kube_version(flags["kube_version"] or _version_of(client))
-        relocation = rewritten(found, replace(target, location=pull_location), values_files, flags)
-        intent, server_values = _intent(found, relocation, pull_location, version)
+        relocation = rewritten(found, target, values_files, flags)
+        intent, server_values = _intent(found, relocation, target.pull, version)
         openshift = load_yaml_all(relocation.mirrors[MIRROR_FILE], MIRROR_FILE) if mirrors == OPENSHIFT else []
         intent = replace(intent, pull_secret=pull_secret, mirrors=tuple(it for it in openshift if isinstance(it, dict)))
         yield Prepared(
@@ -174,7 +145,7 @@ def prepared(bundle: Path, values_files: tuple[str, ...], flags: dict[str, Any],
             kubectl=client,
             releases=HelmReleases(found.helm, client),
             target=target,
-            ends=_ends(target, pull_location, settings),
+            ends=_ends(target),
             kube_version=version,
             server_values=server_values,
         )
@@ -188,17 +159,17 @@ def _version_of(client: Kubectl) -> str:
         return ""
 
 
-def _ends(target: Target, pull_location: Location, settings: HostSettings) -> Ends:
+def _ends(target: Target) -> Ends:
     """Return both ends of the registry; what holds for our name of it (CA, plain HTTP) holds for the nodes' name."""
-    hosts = {target.location.registry: settings, pull_location.registry: settings}
+    hosts = {target.location.registry: target.settings, target.pull.registry: target.settings}
     store = CredentialStore.from_environment(os.environ, Path.home())
     if target.credential:
-        store = store.with_explicit(pull_location.registry, target.credential)
+        store = store.with_explicit(target.pull.registry, target.credential)
     pull = Client(hosts=hosts, credentials=store, environ=os.environ)
     anonymous = Client(hosts=hosts, credentials=CredentialStore(()), environ=os.environ)
     registry = Registry(target.client, target.location.registry)
-    inside_names = (Registry(pull, pull_location.registry), Registry(anonymous, pull_location.registry))
-    return Ends(registry, target.location, inside_names[0], pull_location, inside_names[1])
+    inside_names = (Registry(pull, target.pull.registry), Registry(anonymous, target.pull.registry))
+    return Ends(registry, target.location, inside_names[0], target.pull, inside_names[1])
 
 
 def _intent(found: Site, relocation: Relocation, location: Location, version: str) -> tuple[Intent, Mapping[str, Any]]:

@@ -40,9 +40,14 @@ class Target:
     location: Location
     client: Client
     credential: Credential | None
-    plain_http: bool
+    settings: HostSettings
     ca_text: str
     pull: Location
+
+    @property
+    def plain_http(self) -> bool:
+        """Whether HTTP is spoken to the registry."""
+        return self.settings.plain_http
 
 
 def _apply(command: Command, options: list[Callable[[Command], Command]]) -> Command:
@@ -152,9 +157,25 @@ def helm(command: Command) -> Command:
     )
 
 
+def reach(command: Command) -> Command:
+    """Add what it takes to reach a registry: the credential, and how TLS is spoken."""
+    file = click.Path(exists=True, dir_okay=False, path_type=Path)
+    return _apply(
+        command,
+        [
+            click.option("--username", envvar="AIRGAP_USERNAME", help="User of the registry; with --password-stdin."),
+            click.option("--password-stdin", is_flag=True, help="Read the password from standard input."),
+            click.option("--ca-file", type=file, help="PEM file of the CA that signed the registry's certificate."),
+            click.option("--cert", type=file, help="Client certificate (PEM)."),
+            click.option("--key", type=file, help="Key of the client certificate (PEM)."),
+            click.option("--plain-http", is_flag=True, help="Speak HTTP to the registry."),
+            click.option("--insecure-skip-tls-verify", is_flag=True, help="Do not check the registry's certificate."),
+        ],
+    )
+
+
 def registry(command: Command) -> Command:
     """Add --registry and what it takes to reach it."""
-    file = click.Path(exists=True, dir_okay=False, path_type=Path)
     return _apply(
         command,
         [
@@ -175,13 +196,7 @@ def registry(command: Command) -> Command:
                 envvar="AIRGAP_LAYOUT",
                 help="Repositories as quay.io/a/b, a/b or quay.io--a--b; the same for every command of a site.",
             ),
-            click.option("--username", envvar="AIRGAP_USERNAME", help="User of the registry; with --password-stdin."),
-            click.option("--password-stdin", is_flag=True, help="Read the password from standard input."),
-            click.option("--ca-file", type=file, help="PEM file of the CA that signed the registry's certificate."),
-            click.option("--cert", type=file, help="Client certificate (PEM)."),
-            click.option("--key", type=file, help="Key of the client certificate (PEM)."),
-            click.option("--plain-http", is_flag=True, help="Speak HTTP to the registry."),
-            click.option("--insecure-skip-tls-verify", is_flag=True, help="Do not check the registry's certificate."),
+            reach,
         ],
     )
 
@@ -206,13 +221,7 @@ def target(options: dict[str, Any], *, jobs: int = JOBS, rate: Rate | None = Non
     location = Location.parse(options.pop("registry_name"), options.pop("place_layout"))
     other = options.get("pull_registry") or ""
     pull = Location.parse(other, location.layout) if other else location
-    settings = HostSettings(
-        plain_http=options.pop("plain_http"),
-        ca_file=options.pop("ca_file"),
-        cert=options.pop("cert"),
-        key=options.pop("key"),
-        insecure_skip_tls_verify=options.pop("insecure_skip_tls_verify"),
-    )
+    settings = settings_of(options)
     store = CredentialStore.from_environment(os.environ, Path.home())
     credential = explicit_credential(options.pop("username"), from_stdin=options.pop("password_stdin"))
     if credential:
@@ -220,7 +229,13 @@ def target(options: dict[str, Any], *, jobs: int = JOBS, rate: Rate | None = Non
     hosts = {pull.registry: settings, location.registry: settings}
     client = Client(hosts=hosts, credentials=store, environ=os.environ, connections=jobs, rate=rate)
     ca_text = settings.ca_file.read_text() if settings.ca_file else ""
-    return Target(location, client, credential, settings.plain_http, ca_text, pull)
+    return Target(location, client, credential, settings, ca_text, pull)
+
+
+def settings_of(options: dict[str, Any]) -> HostSettings:
+    """Take what says how TLS is spoken out of the options of ``reach``."""
+    names = ("plain_http", "ca_file", "cert", "key", "insecure_skip_tls_verify")
+    return HostSettings(**{name: options.pop(name) for name in names})
 
 
 def explicit_credential(username: str | None, *, from_stdin: bool) -> Credential | None:

@@ -8,7 +8,7 @@ import click
 
 from airgap import preflight as stage
 from airgap.cli import bundle as bundle_option
-from airgap.cli import installing, options
+from airgap.cli import cluster, installing, options
 from airgap.cli.output import emit, table
 from airgap.cli.render import layout
 from airgap.errors import ClusterError
@@ -34,7 +34,7 @@ Examples:
 @options.values
 @layout
 @installing.common
-@installing.connection
+@cluster.connection
 @options.helm
 @options.output
 @options.common

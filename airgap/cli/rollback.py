@@ -43,7 +43,7 @@ Examples:
   airgap rollback --to 3""",
 )
 @cluster.options
-@cluster.registry
+@options.reach
 @click.option("--to", "number", type=click.IntRange(1), default=None, help="Receipt to go back to; default: the one before.")
 @click.option("--list", "is_list", is_flag=True, help="Show the receipts and change nothing.")
 @click.option("--overwrite-edits", is_flag=True, help="Lose what was changed by hand since the last install.")

@@ -26,7 +26,7 @@ Examples:
 )
 @cluster.options
 @cluster.subject
-@cluster.registry
+@options.reach
 @click.option("--images", is_flag=True, help="Show each container's image by digest, against the receipt.")
 @options.output
 @options.common
