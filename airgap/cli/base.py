@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from airgap.cli import signatures
 from airgap.cli.bundle import BundlePath, open_bundle
 from airgap.cli.progress import human
 from airgap.errors import DiskError
 from airgap.inventory import Base, delta, incomplete, left_out, read_base
 from airgap.lock import Lock
+from airgap.oci import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +22,8 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 
 
 def option(command: Command) -> Command:
-    """Add --base."""
+    """Add --base and --base-key."""
+    command = signatures.base_option(command)
     return click.option(
         "--base",
         "base_file",
@@ -32,7 +35,9 @@ def option(command: Command) -> Command:
 def lock_of(path: Path) -> Lock:
     """Return the lock at ``path``: a lock by itself, or a bundle's; raises ConfigurationError, BundleError, DiskError."""
     if is_json(path):
-        return Lock.from_bytes(path.read_bytes(), str(path))
+        data = path.read_bytes()
+        signatures.refuse_unsigned(path, Digest.of(data))
+        return Lock.from_bytes(data, str(path))
     with open_bundle(path) as reader:
         return reader.lock
 
@@ -41,7 +46,13 @@ def base_of(path: Path | None) -> Base | None:
     """Return what --base names: an inventory, a lock, or the lock of a bundle; None without it. Raises as ``lock_of``."""
     if path is None:
         return None
-    return read_base(path.read_bytes(), str(path)) if is_json(path) else Base.of_lock(lock_of(path))
+    if is_json(path):
+        data = path.read_bytes()
+        signatures.refuse_unsigned(path, Digest.of(data), base=True)
+        return read_base(data, str(path))
+    lock = lock_of(path)
+    signatures.refuse_unsigned(path, lock.digest, base=True)
+    return Base.of_lock(lock)
 
 
 def rebased(lock: Lock, base: Base | None) -> Lock:

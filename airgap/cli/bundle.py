@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from airgap.bundle import BundleReader
-from airgap.bundle.volumes import look, split_name
+from airgap.bundle.volumes import alone, look, split_name
+from airgap.cli import signatures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +50,8 @@ def or_folder(command: Command) -> Command:
 
 
 def with_volumes(command: Command) -> Command:
-    """Add --volumes."""
+    """Add --volumes and --verify-key."""
+    command = signatures.verify_option(command)
     kind = click.Path(exists=True, file_okay=False, path_type=Path)
     told = "Another folder where volumes of a split bundle lie; repeatable."
     return click.option(
@@ -68,5 +71,27 @@ def folders() -> tuple[Path, ...]:
 
 
 def open_bundle(path: Path) -> BundleReader:
-    """Open BUNDLE, with its volumes wherever --volumes says; raises BundleError, DiskError."""
-    return BundleReader.open(path, folders=folders())
+    """Open BUNDLE, with its volumes wherever --volumes says; raises BundleError, DiskError.
+
+    Where --verify-key was given, raises IntegrityError unless the lock in it is signed: nothing else is read before.
+    """
+    with ExitStack() as undo:
+        reader = undo.enter_context(BundleReader.open(path, folders=folders()))
+        signatures.refuse_unsigned(reader.volumes.base if reader.volumes else path, reader.digest, folders())
+        undo.pop_all()
+    return reader
+
+
+def signed_by(path: Path) -> str:
+    """Return the key that signed the bundle at ``path``, or that one volume of it names; empty when none was given.
+
+    Raises as ``open_bundle``.
+    """
+    if not signatures.asked_for():
+        return ""
+    base = split_name(path)[0]
+    seen = alone(path) or next((it for it in look(path, folders()) if it.label), None)
+    if seen and seen.label:
+        return signatures.refuse_unsigned(base if path.exists() else path, seen.label.identity.bundle, folders())
+    with BundleReader.open(path) as reader:
+        return signatures.refuse_unsigned(path, reader.digest, folders())

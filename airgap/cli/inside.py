@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from airgap.bundle import BundleReader
 from airgap.bundle.extract import extract
 from airgap.chart import Chart
+from airgap.cli import signatures
 from airgap.cli.bundle import open_bundle
 from airgap.errors import BundleError, ConfigurationError
 from airgap.installer import running_from
@@ -93,6 +94,10 @@ def remember(folder: Path, flags: dict[str, Any]) -> None:
 def site(path: Path, helm: Path | None) -> Iterator[Site]:
     """Open BUNDLE, or the DIR that ``render`` wrote; raises BundleError, ConfigurationError, ToolError."""
     if path.is_dir():
+        if signatures.asked_for():
+            raise ConfigurationError(
+                f"{path} is a folder, and a signature is over a bundle", hint="name the bundle, or leave --verify-key out"
+            )
         yield _from_folder(path / CARRIED, helm)
         return
     with open_bundle(path) as bundle:

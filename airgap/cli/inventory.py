@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from airgap.cli import options
+from airgap.cli import options, signatures
 from airgap.cli.base import lock_of
 from airgap.cli.bundle import BundlePath, with_volumes
 from airgap.cli.output import OutputFile, emit, table, write_whole
+from airgap.errors import ConfigurationError
 from airgap.push.inventory import take
 from airgap.registry import Registry
 
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 Examples:
   airgap inventory --registry reg.lan/wandb --output-file inventory.json
   python3 wandb.tar inventory wandb.tar --registry ghe.lan/team      # a registry that lists no repositories
+  airgap inventory --registry reg.lan/wandb --output-file inventory.json --sign-key site.pem     # mirror --base-key site.pub
   airgap mirror next.tar --base inventory.json                       # outside, with the file that was carried back""",
 )
 @click.argument("bundles", metavar="[BUNDLE|LOCK]...", nargs=-1, type=BundlePath())
 @with_volumes
 @options.registry
 @click.option("--output-file", type=OutputFile(), help="Write the inventory there, to be carried.")
+@signatures.sign_option
 @options.jobs
 @options.output
 @options.common
@@ -40,12 +43,16 @@ def command(bundles: tuple[Path, ...], output_file: Path | None, jobs: int, outp
     The file holds digests, tags and repository names, nothing else; whoever can read it knows the registry's name.
     """
     progress = options.progress(flags)
+    signing = signatures.signer(flags.pop("sign_key"))
+    if signing and not output_file:
+        raise ConfigurationError("--sign-key signs a file", hint="give --output-file inventory.json too")
     target = options.target(flags, jobs=jobs)
     registry = Registry(target.client, target.location.registry)
     locks = [lock_of(path) for path in bundles]
     found = take(registry, target.location, locks=locks, jobs=jobs, progress=progress)
     if output_file:
         write_whole(output_file, found.to_bytes())
+        signatures.sign(signing, output_file, found.to_bytes())
     emit(output_format, data=found.to_json(), table=_table(found, output_file), names=sorted(found.repositories))
 
 

@@ -12,7 +12,7 @@ import click
 
 from airgap import fetch as stage
 from airgap.bundle import interrupted
-from airgap.cli import base, options, splitting
+from airgap.cli import base, options, signatures, splitting
 from airgap.cli.connected import Planned, Upstream, look, plan_bundle, planned_from
 from airgap.cli.output import OutputFile, emit
 from airgap.cli.pace import duration
@@ -37,6 +37,7 @@ Examples:
   airgap mirror wandb.tar -f corp.yaml --values user.yaml --platform linux/amd64
   airgap mirror wandb.tar --lock airgap.lock         # exactly what was planned, byte for byte
   airgap mirror delta.tar --base inventory.json      # only what the registry inside does not hold yet
+  airgap mirror wandb.tar --sign-key release.pem     # and wandb.tar.sig, for verify and push --verify-key release.pub
   airgap mirror wandb.tar --split 4000M              # volumes wandb.tar.001, ... for FAT32 media
   airgap mirror wandb.tar --volume 7 --lock airgap.lock --split 4000M    # that one again, byte for byte""",
 )
@@ -52,6 +53,7 @@ Examples:
 )
 @base.option
 @splitting.options
+@signatures.sign_option
 @click.option("--include-foreign", is_flag=True, help="Carry layers that their publisher wants fetched from elsewhere.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, write nothing.")
 @options.jobs
@@ -80,6 +82,7 @@ def command(
     An interrupted run is finished by the same command: what was fetched is not fetched again, inside a blob either.
     """
     progress = options.progress(flags)
+    signing = signatures.signer(flags.pop("sign_key"))
     chosen = base.base_of(base_file)  # a file that is none is refused before anybody is asked
     helm = Helm.find(flags.pop("helm_path"))
     with _scratch(bundle) as scratch:
@@ -116,11 +119,12 @@ def command(
             volume=volume,
         )
     what = splitting.told(result, split, volume)
-    _emit(result, planned.lock, what, upstream.client.tally.retried, output_format)
+    signature = signatures.sign(signing, bundle, planned.lock.to_bytes())
+    _emit(result, planned.lock, what, upstream.client.tally.retried, output_format, signature=signature)
 
 
-def _emit(result: MirrorResult, lock: Lock, what: str, retried: int, output_format: str) -> None:
-    """Say what was done; ``what`` names the files."""
+def _emit(result: MirrorResult, lock: Lock, what: str, retried: int, output_format: str, *, signature: str) -> None:
+    """Say what was done; ``what`` names the files, ``signature`` that of theirs."""
     emit(
         output_format,
         data={
@@ -134,10 +138,11 @@ def _emit(result: MirrorResult, lock: Lock, what: str, retried: int, output_form
             "retried": retried,
             "seconds": round(result.seconds, 3),
             "files": [str(path) for path in result.files],
+            "signature": signature,
             **_base_data(lock),
         },
         table=f"{what}: {human(result.size)}, {len(lock.images)} images, "
-        f"{_summary(result, retried)}; lock {result.digest}{_builds_on(lock)}",
+        f"{_summary(result, retried)}; lock {result.digest}{_builds_on(lock)}{f'; signed, {signature}' if signature else ''}",
         names=[str(path) for path in result.files],
     )
 

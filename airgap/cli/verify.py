@@ -27,6 +27,7 @@ Examples:
   airgap verify wandb.tar                  # one file, or all volumes of a split bundle
   airgap verify wandb.tar.007              # this volume, with nothing but its bytes
   airgap verify wandb.tar --volumes /media/a --volumes /media/b
+  airgap verify wandb.tar --verify-key release.pub     # and wandb.tar.sig beside it
   python3 wandb.tar verify wandb.tar -o json""",
 )
 @bundle_option.argument
@@ -38,6 +39,7 @@ def command(bundle: Path, output_format: str, **flags: Any) -> None:
     A volume of a split bundle is checked by itself; the name without a number means all of them.
     """
     progress = options.progress(flags)
+    signed = bundle_option.signed_by(bundle)
     verification = stage.verify(bundle, progress=progress, folders=bundle_option.folders())
     faults = verification.faults
     rows = [(fault.member, str(fault.offset), fault.message) for fault in faults]
@@ -51,9 +53,12 @@ def command(bundle: Path, output_format: str, **flags: Any) -> None:
             "faults": [vars(fault) for fault in faults],
             "volumes": verification.count,
             "bring": list(verification.bring),
+            "signedBy": signed,
             **({"volume": verification.volume.to_json()} if verification.volume else {}),
         },
-        table=table(("MEMBER", "OFFSET", "FAULT"), rows) if faults else f"{bundle}: whole, {_told(verification)}",
+        table=table(("MEMBER", "OFFSET", "FAULT"), rows)
+        if faults
+        else f"{bundle}: whole, {_told(verification)}{f', signed by {signed}' if signed else ''}",
         names=[fault.member for fault in faults],
     )
     if faults:

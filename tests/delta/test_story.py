@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.conftest import Bare, Done, Steps, refused, well
+from tests.unit.test_signature import make_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,7 +143,8 @@ def test_a_delta_in_volumes_is_made_checked_pushed_and_one_volume_made_again(
     for holding in document["repositories"].values():
         holding["blobs"] = [it for it in holding["blobs"] if it != layer]
     (tmp_path / "base.json").write_text(json.dumps(document))
-    how = ("--lock", crossing.lock, "--base", "base.json", "--split", "30M")
+    make_key(tmp_path)
+    how = ("--lock", crossing.lock, "--base", "base.json", "--split", "30M", "--sign-key", "key.pem")
     made = json.loads(well(world.run("airgap", "mirror", "delta.tar", *how, "-o", "json", folder=tmp_path)).stdout)
     files = [tmp_path / name for name in made["files"]]
     assert len(files) > 2
@@ -153,9 +155,12 @@ def test_a_delta_in_volumes_is_made_checked_pushed_and_one_volume_made_again(
     refused(world.run("airgap", "verify", "delta.tar", folder=tmp_path), 4, "volume 2")
     well(world.run("airgap", "mirror", "delta.tar", "--volume", "2", *how, folder=tmp_path))
     assert files[1].read_bytes() == second
-    for file in files:
-        os.link(file, bare.bundle.parent / f"split{file.suffix}")
-    done = well(bare.signed_in("push", "split.002", "-o", "json"))
+    inside = bare.bundle.parent
+    for file in (*files, tmp_path / "delta.tar.sig", tmp_path / "key.pub"):
+        os.link(file, inside / file.name.replace("delta.tar", "split"))
+    told = well(bare.run("verify", "split.002", "--verify-key", "key.pub")).stdout
+    assert "signed by key.pub" in told, "checked by the bundle itself, without openssl"
+    done = well(bare.signed_in("push", "split.002", "-o", "json", "--verify-key", "key.pub"))
     assert json.loads(done.stdout)["sent"] == 0, "the site has all of it"
     shown = json.loads(well(bare.run("inspect", "split.001", "-o", "json")).stdout)
     assert shown["lock"]["base"]["kind"] == "inventory"

@@ -196,7 +196,19 @@ COVERED = (
         ),
     ),
     Covered("F49", "a delta without its base", (f"{DELTA}test_a_base_that_has_lost_a_blob_is_refused_before_the_first_byte",)),
-    Covered("F50", "signatures", (), "signatures are a later piece of work"),
+    Covered(
+        "F50",
+        "signatures: absent, by another key, over another lock, a key that anybody may write",
+        (
+            "delta::test_a_signed_bundle_is_taken_by_its_key_and_by_no_other",
+            "delta::test_a_bundle_without_its_signature_or_with_another_s_is_refused",
+            "delta::test_one_signature_speaks_for_every_volume_by_itself",
+            "delta::test_an_inventory_is_signed_inside_and_asked_for_outside",
+            f"{TOOLS}test_a_key_that_anybody_may_write_is_not_used",
+            f"{TOOLS}test_no_bit_of_a_signature_can_be_flipped",
+        ),
+        "an older bundle with a good signature is installed like any other",
+    ),
     Covered(
         "F51",
         "planted secrets",
