@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 OPERATOR_VALUES, RESOURCE, CHART, OTHERS = "operator-values.yaml", "wandb.yaml", "chart.yaml", "others.yaml"
 """File names, as ``airgap.relocate.outputs`` writes them."""
 
+RENDERED = ("operator/operator.yaml", "operator/crds.yaml")
+"""The operator as plain objects (``airgap.relocate.gitops``): what ``kubectl apply -k`` takes, whatever the values say."""
+
 
 @dataclass(frozen=True)
 class Applied:
     """What will be applied. ``charts`` are the file names in the chart ConfigMap; None if the folder has none.
 
-    ``others`` are the objects that the user's files held beside the custom resource.
+    ``others`` are the objects that the user's files held beside the custom resource, and the operator's as plain objects.
     """
 
     operator_values: dict[str, Json]
@@ -44,7 +47,8 @@ def read_directory(directory: Path) -> Applied:
     if len(documents) != 1:
         raise ConfigurationError(f"{directory / RESOURCE} holds {len(documents)} objects, not one custom resource")
     charts = _charts(directory / CHART) if (directory / CHART).exists() else None
-    return Applied(values or {}, CustomResource.from_document(documents[0], RESOURCE), charts, _others(directory / OTHERS))
+    others = tuple(it for name in (OTHERS, *RENDERED) for it in _others(directory / name))
+    return Applied(values or {}, CustomResource.from_document(documents[0], RESOURCE), charts, others)
 
 
 def _others(path: Path) -> tuple[dict[str, Json], ...]:

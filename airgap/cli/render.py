@@ -12,7 +12,8 @@ import click
 from airgap.cli import bundle as bundle_option
 from airgap.cli import inside, options
 from airgap.cli.output import emit, table
-from airgap.relocate import Options, relocate
+from airgap.relocate import Options, Style, relocate
+from airgap.relocate.gitops import APART
 from airgap.relocate.outputs import write
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ Examples:
   airgap render wandb.tar --registry reg.lan/wandb --values user.yaml --dir site
   python3 wandb.tar render wandb.tar --registry reg.lan/wandb --values user.yaml --dir site --explain
   cat password | airgap render wandb.tar --registry reg.lan/wandb --values user.yaml --dir site \\
-      --username robot --password-stdin --ca-file ca.pem""",
+      --username robot --password-stdin --ca-file ca.pem
+  airgap render wandb.tar --registry reg.lan/wandb --values user.yaml --dir site \\
+      --secrets external:vault --git 'https://git.lan/site.git//wandb?ref=main'      # kustomize, Argo CD and Flux""",
 )
 @bundle_option.or_folder
 @options.registry
@@ -61,6 +64,19 @@ Examples:
 @options.values
 @layout
 @click.option("--dir", "folder", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
+@click.option(
+    "--secrets",
+    default=APART,
+    show_default=True,
+    metavar="apart|plain|sealed|external:[KIND/]STORE",
+    help="What the kustomization has for Secrets: nothing (they stay apart), themselves, or SealedSecrets or ExternalSecrets.",
+)
+@click.option(
+    "--git",
+    default="",
+    metavar="URL[//PATH][?ref=BRANCH]",
+    help="Where DIR will lie in git: writes what Argo CD and Flux sync.",
+)
 @click.option("--explain", is_flag=True, help="Show each value that changes: old, new, and which containers it moves.")
 @click.option("--dry-run", is_flag=True, help="Rewrite and explain, but write nothing.")
 @options.helm
@@ -71,11 +87,12 @@ def command(
 ) -> None:
     """Write to --dir what makes the operator take everything from --registry, found by probing the charts in BUNDLE."""
     progress = options.progress(flags)
+    style = Style.parse(flags.pop("secrets"), flags.pop("git"))
     target = options.target(flags)
     with inside.site(bundle, flags.pop("helm_path")) as found:
         relocation = rewritten(found, target, values_files, flags)
-        written = [] if dry_run else _write(relocation, found, target, folder)
-    for note in relocation.notes:
+        written = [] if dry_run else _write(relocation, found, target, folder, style)
+    for note in (*relocation.notes, *relocation.remarks(style)):
         progress.warn(note)
     emit(
         output_format,
@@ -113,11 +130,11 @@ def rewritten(found: Site, target: Target, values_files: tuple[str, ...], flags:
     )
 
 
-def _write(relocation: Relocation, found: Site, target: Target, folder: Path) -> list[str]:
+def _write(relocation: Relocation, found: Site, target: Target, folder: Path, style: Style) -> list[str]:
     """Write the relocation and, beside it, what it was made from: the folder can then be audited by itself."""
     carried: dict[str, str | bytes] = {f"{inside.CARRIED}/{name}": data for name, data in found.contents.items()}
     carried[f"{inside.CARRIED}/{inside.PLACE}"] = inside.place(target)
-    return [*relocation.write(folder), *write(carried, folder)]
+    return [*relocation.write(folder, style), *write(carried, folder)]
 
 
 def _data(relocation: Relocation, written: list[str]) -> dict[str, Any]:

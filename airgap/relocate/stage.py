@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airgap.errors import ConfigurationError
+from airgap.intent import placed
 from airgap.plan import CHARTS, wanted
 from airgap.pods import pods, without_pull_secret
 from airgap.ref import FLAT
 from airgap.relocate import outputs
 from airgap.relocate.credentials import Separated, separate
+from airgap.relocate.gitops import STYLE, Parts, Release, Style, folder, notes
 from airgap.relocate.mirrors import MirrorOptions, mirror_files
 from airgap.relocate.probe import Values, apply
 from airgap.relocate.rendering import Renderer
@@ -107,9 +109,18 @@ class Relocation:
     changes: tuple[Change, ...]
     unmoved: tuple[Unmoved, ...]
     notes: tuple[str, ...]
-    operator_release: str
-    operator_namespace: str
+    release: Release = field(repr=False)
     renders: int = 0
+
+    @property
+    def operator_release(self) -> str:
+        """The name of the operator's helm release."""
+        return self.release.name
+
+    @property
+    def operator_namespace(self) -> str:
+        """The operator's namespace."""
+        return self.release.namespace
 
     @property
     def chart_files(self) -> tuple[str, ...]:
@@ -117,8 +128,9 @@ class Relocation:
         held = get(self.chart_configmap, ("binaryData",)) if self.chart_configmap else None
         return tuple(held) if isinstance(held, dict) else ()
 
-    def files(self) -> dict[str, str | bytes]:
-        """Return the files of DIR: relative path to text."""
+    def files(self, style: Style = STYLE) -> dict[str, str | bytes]:
+        """Return the files of DIR: relative path to text; a GitOps folder in ``style``."""
+        namespace = self.resource.namespace
         files: dict[str, str | bytes] = {
             outputs.OPERATOR_VALUES: dump_yaml(
                 self.operator_values,
@@ -131,20 +143,31 @@ class Relocation:
             **{f"{outputs.MIRRORS}/{name}": text for name, text in self.mirrors.items()},
         }
         if self.secrets:
-            files[outputs.SECRETS] = outputs.dump_all(self.secrets, "Holds credentials: keep it out of version control.")
+            files[outputs.SECRETS] = outputs.dump_all(
+                [placed(it, namespace) for it in self.secrets], "Holds credentials: keep it out of version control."
+            )
         if self.others:
-            files[outputs.OTHERS] = outputs.dump_all(self.others, "Other objects of the values files, as they were.")
+            files[outputs.OTHERS] = outputs.dump_all(
+                [placed(it, namespace) for it in self.others], "Other objects of the values files."
+            )
         if self.chart_configmap:
             files[outputs.CHART] = outputs.dump_all(
                 [self.chart_configmap],
                 "kubectl apply --server-side -f this, before the custom resource: client-side apply copies the chart into an\n"
                 "annotation that is too small for it, and without the chart the operator waits an hour.",
             )
-        return files
+        return {**files, **folder(self.release, self._parts(files), style)}
 
-    def write(self, directory: Path) -> list[str]:
+    def remarks(self, style: Style) -> tuple[str, ...]:
+        """Return what is to be done by hand for a GitOps folder in ``style``."""
+        return notes(self.release, self._parts(()), style)
+
+    def _parts(self, names: Iterable[str]) -> Parts:
+        return Parts(frozenset(names), self.secrets, self.others, self.resource.namespace)
+
+    def write(self, directory: Path, style: Style = STYLE) -> list[str]:
         """Write the files; return the names of those that changed. Raises DiskError."""
-        return outputs.write(self.files(), directory)
+        return outputs.write(self.files(style), directory)
 
 
 def relocate(
@@ -189,9 +212,9 @@ def relocate(
         notes=(
             *(*merged.warnings, *of_operator.notes, *of_server.notes, *separated.left),
             *(*delivery.notes, *_replaced(user), *_pullless(of_server, options), *_flat(location)),
+            *_random(of_operator),
         ),
-        operator_release=options.operator_release,
-        operator_namespace=options.operator_namespace,
+        release=_release(operator_chart, of_operator, site),
         renders=operator.renders + server.renders,
     )
 
@@ -398,6 +421,32 @@ def _secrets(site: _Site, separated: Separated, chart: ChartSource) -> list[dict
         outputs.secret(f"{resource.name}-site-{suffix}", resource.namespace, data)
         for suffix, data in sorted(separated.secrets.items())
     ]
+
+
+def _release(chart: Chart, result: Rewrite, site: _Site) -> Release:
+    """Return the operator as it is released, for a GitOps folder."""
+    options = site.options
+    return Release(
+        name=options.operator_release,
+        namespace=options.operator_namespace,
+        chart=chart.name,
+        version=chart.version,
+        location=site.location,
+        plain_http=options.plain_http,
+        pull_secret=options.pull_secret_name,
+        documents=result.after.documents,
+        values=result.values,
+    )
+
+
+def _random(operator: Rewrite) -> list[str]:
+    """Say where the operator's chart makes up something at each render: a folder in git changes with it."""
+    places = sorted({f"{template} ({kind})" for (template, kind, _), _ in operator.noise})
+    return (
+        [f"operator/operator.yaml differs with every render, its chart makes up values in {', '.join(places)}"]
+        if places
+        else []
+    )
 
 
 def _replaced(user: UserInput) -> list[str]:
