@@ -26,7 +26,7 @@ from airgap.chart.folder import read_folder
 from airgap.errors import AirgapError, ConfigurationError
 from airgap.oci import Digest, canonical_json
 from airgap.tools import KUBE_VERSION
-from airgap.values import load_yaml
+from airgap.values import coalesce, load_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -181,6 +181,16 @@ class Chart:
         A chart in ``charts/`` that Chart.yaml does not name is always on, as helm has it.
         """
         return _walk(Node((), self))
+
+    def defaults(self) -> dict[str, Any]:
+        """Return values.yaml of the chart and its subcharts in one tree, parents over subcharts."""
+        found: dict[str, Any] = {}
+        for node in self.tree():
+            inner: dict[str, Any] = node.chart.values
+            for key in reversed(node.path):
+                inner = {key: inner}
+            found = coalesce([inner, found])
+        return found
 
     def write(self, directory: Path) -> Path:
         """Write the archive as ``name-version.tgz`` into ``directory`` and return its path."""

@@ -189,8 +189,8 @@ def relocate(
     wanted(lock, location)  # a layout in which two images meet is refused before anything is written
     site = _Site(lock, location, options, _resource(user, options))
     merged = operator_merge([Layer(USER_LAYER, user.values), Layer(CHANNEL_LAYER, spec.values if spec else {})])
-    check_kinds(merged.values, _defaults(server_chart), "values", server_chart.label)
-    check_kinds(dict(options.operator_values), _defaults(operator_chart), "operator values", operator_chart.label)
+    check_kinds(merged.values, server_chart.defaults(), "values", server_chart.label)
+    check_kinds(dict(options.operator_values), operator_chart.defaults(), "operator values", operator_chart.label)
     operator_values = _operator_values(operator_chart, options)
     with tempfile.TemporaryDirectory(prefix="airgap-relocate-") as scratch, ThreadPoolExecutor(1) as beside:
         operator = Renderer.of(helm, operator_chart, Path(scratch), options.operator_release, options.operator_namespace)
@@ -240,21 +240,6 @@ class _Delivery:
     source: ChartSource
     configmap: dict[str, Json] | None = None
     notes: tuple[str, ...] = ()
-
-
-def _defaults(chart: Chart) -> Values:
-    """Return values.yaml of a chart and its subcharts in one tree, parents over subcharts."""
-    found: Values = {}
-    for node in chart.tree():
-        found = coalesce([nested(node.path, node.chart.values), found])
-    return found
-
-
-def nested(path: tuple[str, ...], values: Values) -> Values:
-    """Return ``values`` under ``path``."""
-    for key in reversed(path):
-        values = {key: values}
-    return values
 
 
 def check_kinds(values: Json, defaults: Json, what: str, chart: str, path: ValuePath = ()) -> None:
@@ -325,7 +310,7 @@ def _with_pull_secret(server: Renderer, values: Values, site: _Site) -> Values:
     values = apply(values, values, {path: _added(_named(get(values, path)), entry)})
     rendered = site.effective(values)
     missing = without_pull_secret(server.render(rendered).documents)
-    known = coalesce([_defaults(server.chart), values])
+    known = coalesce([server.chart.defaults(), values])
     for prefix in sorted({_subchart(pod.document.template) for pod in missing}):
         own = (*prefix, "imagePullSecrets")
         if isinstance(get(known, own), list):
