@@ -47,9 +47,10 @@ class Bench:
     folder: Path
     environment: Mapping[str, str]
 
-    def run(self, *steps: Step) -> dict[str, Any]:
-        """Run the steps one after the other; return what they took together, and each."""
-        os.sync()
+    def run(self, *steps: Step, rested: bool = True) -> dict[str, Any]:
+        """Run the steps one after the other; return what they took together, and each. ``rested``: the disk is, first."""
+        if rested:
+            os.sync()
         load = os.getloadavg()[0]
         told = {step.name: self._one(step) for step in steps}
         took: dict[str, Any] = {name: sum(one[name] for one in told.values()) for name in SUMS}
