@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from airgap.errors import ConfigurationError
 from airgap.oci import Digest, canonical_json
+from airgap.ref import FLAT, Location, Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,6 +36,9 @@ ObjectKey = tuple[str, str, str, str]
 class Receipt:
     """One install. ``bundle`` is the bundle's name, ``lock`` its digest; times are RFC 3339 texts that the caller gives.
 
+    ``location`` is where nodes pull, ``pushed_to`` the same place as the install reached it (empty: by the same name) and
+    ``layout`` how repositories are named there (empty: not written down); ``pull_secret`` what service accounts were linked
+    to; ``node_mirrors``: the nodes had the mirror files.
     ``chart`` is ``spec.chart`` as applied; ``objects`` what was applied (not what helm or the operator made of it); ``images``
     name in the registry to digest; ``previous`` the number of the receipt that this one replaced (0: none).
     """
@@ -59,6 +63,10 @@ class Receipt:
     begun: str = ""
     ended: str = ""
     generator: str = ""
+    pushed_to: str = ""
+    layout: str = ""
+    pull_secret: str = ""
+    node_mirrors: bool = False
     operator_values: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
     resource: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
@@ -67,6 +75,36 @@ class Receipt:
         """The digest of what is to be installed: two runs with the same one install the same."""
         wanted = [self.lock, self.location, self.operator_namespace, self.operator_values, self.resource]
         return str(Digest.of(canonical_json(wanted)))
+
+    @property
+    def place(self) -> Location:
+        """Where nodes find the images: FLAT or HOST.
+
+        PATH and HOST need not be told apart: both put charts under ``charts/`` and leave a path below the prefix as it is.
+        Where no layout is written down it follows from the images' names: one component below the prefix is FLAT.
+        """
+        location = Location.parse(self.location)
+        if self.layout:
+            return Location.parse(self.location, FLAT) if self.layout == FLAT else location
+        inner = [location.origin(Reference.parse(name).repository) for name in self.images]
+        return Location.parse(self.location, FLAT) if inner and not any("/" in path for path in inner) else location
+
+    @property
+    def asked_at(self) -> str:
+        """The registry's host as it is asked for the nodes' paths: by the name of the push, unless that has other paths."""
+        nodes = Location.parse(self.location)
+        pushed = Location.parse(self.pushed_to or self.location)
+        return pushed.registry if pushed.prefix == nodes.prefix else nodes.registry
+
+    def reached_as(self, other: Receipt) -> Receipt:
+        """Return the receipt with how the registry was reached this time."""
+        return replace(
+            self,
+            pushed_to=other.pushed_to,
+            layout=other.layout,
+            pull_secret=other.pull_secret,
+            node_mirrors=other.node_mirrors,
+        )
 
     @property
     def is_done(self) -> bool:

@@ -23,12 +23,13 @@ from airgap.errors import ClusterError, ConfigurationError, IntegrityError, NotF
 from airgap.lock import Lock, LockedImage, LockedTree
 from airgap.oci import HELM_CHART, OCI_MANIFEST, Descriptor, Digest, Manifest
 from airgap.plan import CHARTS, chart_tag
-from airgap.ref import FLAT, Location, Reference
+from airgap.ref import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airgap.receipt import Receipt
+    from airgap.ref import Location
     from airgap.registry import Registry
 
 JOBS = 8
@@ -87,19 +88,9 @@ def moved(registry: Registry, receipt: Receipt) -> tuple[str, ...]:
         return tuple(name for (name, digest), there in zip(wanted, pool.map(now, wanted), strict=True) if there != digest)
 
 
-def place(receipt: Receipt) -> Location:
-    """Return where a receipt's images lie. Its layout follows from their names: one component below the prefix is FLAT.
-
-    PATH and HOST need not be told apart: both put charts under ``charts/`` and leave a path below the prefix as it is.
-    """
-    location = Location.parse(receipt.location)
-    inner = [location.origin(Reference.parse(name).repository) for name in receipt.images]
-    return Location.parse(receipt.location, FLAT) if inner and not any("/" in path for path in inner) else location
-
-
 def charts(registry: Registry, receipt: Receipt) -> tuple[Chart, Chart]:
     """Return the operator's and the server's chart as they were pushed; raises NotFoundError, IntegrityError."""
-    location = place(receipt)
+    location = receipt.place
     return (
         _chart(registry, location, OPERATOR, receipt.operator_version),
         _chart(registry, location, SERVER, receipt.server_version),

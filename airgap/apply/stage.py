@@ -159,7 +159,7 @@ class _Run:
         self.receipt = self.receipt.of_parts(operator=OPERATOR in parts, server=SERVER in parts, before=latest)
         if latest is not None and latest.identity == self.receipt.identity:
             stages = (*latest.stages, *self.receipt.stages)
-            self.receipt = latest.after(*stages)
+            self.receipt = latest.after(*stages).reached_as(self.receipt)
             if not latest.is_done:
                 self.receipt = replace(self.receipt, state=RUNNING, reason="")
                 self._put()

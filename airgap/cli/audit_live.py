@@ -12,7 +12,6 @@ from airgap.cli import cluster, options
 from airgap.cli.output import emit, table
 from airgap.errors import ConfigurationError, NotClosedError
 from airgap.receipts import Receipts
-from airgap.ref import Location
 from airgap.standing import RESOURCE_KIND
 
 
@@ -48,7 +47,7 @@ def command(*, live: bool, show_all: bool, output_format: str, **flags: Any) -> 
             f"namespace {namespace} has no receipt of airgap, so nobody knows what was installed",
             hint="name the operator's namespace with -n; what airgap install did not install is audited with a bundle",
         )
-    verdict = audit_live(read(kubectl, receipts, Location.parse(receipts[-1].location), RESOURCE_KIND), LiveOptions(allowances))
+    verdict = audit_live(read(kubectl, receipts, receipts[-1].place, RESOURCE_KIND), LiveOptions(allowances))
     for warning in verdict.warnings:
         progress.warn(warning)
     shown = [it for it in verdict.findings if show_all or it.verdict != ALLOWED]

@@ -140,7 +140,7 @@ def _install(run: _Run, ready: Prepared, bundle: Path) -> apply.Outcome:
         run.progress.warn(note)
     verdict = _audit(run, ready)
     run.stage("apply", f"{ready.intent.operator.label} and {ready.intent.server.label}")
-    run.receipt = _receipt(ready).after(*STAGES[:4])
+    run.receipt = _receipt(ready, node_mirrors=run.node_mirrors).after(*STAGES[:4])
     watch = apply.Watch(ready.kubectl, ready.intent, run.progress, ready.held)
     watch.on_wait = lambda: run.stage("wait", f"up to {run.options.timeout:.0f} s")
     watch.on_receipt = lambda receipt: setattr(run, "receipt", receipt)
@@ -216,7 +216,7 @@ def _audit(run: _Run, ready: Prepared) -> Verdict:
     return verdict
 
 
-def _receipt(ready: Prepared) -> Receipt:
+def _receipt(ready: Prepared, *, node_mirrors: bool) -> Receipt:
     """Return what the receipt says before anything is applied; apply gives it its number."""
     intent = ready.intent
     chart = intent.resource.chart
@@ -225,6 +225,10 @@ def _receipt(ready: Prepared) -> Receipt:
         bundle=intent.bundle,
         lock=str(intent.lock),
         location=str(intent.location),
+        pushed_to=str(ready.target.location),
+        layout=intent.location.layout,
+        pull_secret=intent.pull_secret,
+        node_mirrors=node_mirrors,
         operator_namespace=intent.operator.namespace,
         resource_namespace=intent.resource.namespace,
         resource_name=intent.resource.name,

@@ -17,7 +17,6 @@ from airgap.errors import ClusterError, ConfigurationError
 from airgap.intent import Intent, Part
 from airgap.receipt import Receipt
 from airgap.receipts import Receipts
-from airgap.ref import Location
 from airgap.releases import HelmReleases
 from airgap.relocate.outputs import chart_configmap
 from airgap.scan import parse_rendering
@@ -69,7 +68,7 @@ def command(*, number: int | None, is_list: bool, dry_run: bool, output_format: 
         _list(receipts, store.current(), output_format)
         return
     target = stage.choose(receipts, store.current(), number or 0)
-    registry = cluster.opener(flags)(Location.parse(target.location).registry)
+    registry = cluster.opener(flags)(target.asked_at)
     _check(registry, target, progress)
     helm = inside.helm_at_hand(flags.pop("helm_path"))
     version = inside.kube_version(flags.pop("kube_version") or kubectl.version())
@@ -146,7 +145,7 @@ class _Back:
                 f"receipt {target.number} has no values: its Secret is gone or may not be read",
                 hint="install that bundle again",
             )
-        self.location = stage.place(target)
+        self.location = target.place
         self.operator, self.server = stage.charts(registry, target)
         self.resource = CustomResource.from_document(dict(target.resource), f"receipt {target.number}")
         self.lock = stage.as_lock(target, self.location)
@@ -167,6 +166,7 @@ class _Back:
             operator_values=dict(target.operator_values),
             resource=resource,
             chart_configmap=chart_configmap(name, target.operator_namespace, self.server) if delivered else None,
+            pull_secret=target.pull_secret,
             images=target.images,
         )
 
@@ -197,7 +197,8 @@ class _Back:
                 operator_namespace=self.target.operator_namespace,
                 kube_version=self.version,
                 allow=allow,
-                node_mirrors=node_mirrors,
+                node_mirrors=node_mirrors or self.target.node_mirrors,
+                pull_secret=bool(self.target.pull_secret),
                 chart_in_configmap=_files(charts) if charts else None,
             ),
             helm=self.helm,
@@ -211,6 +212,10 @@ class _Back:
             bundle=it.bundle,
             lock=it.lock,
             location=it.location,
+            pushed_to=it.pushed_to,
+            layout=it.layout,
+            pull_secret=it.pull_secret,
+            node_mirrors=it.node_mirrors,
             operator_namespace=it.operator_namespace,
             resource_namespace=it.resource_namespace,
             resource_name=it.resource_name,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airgap.errors import ConfigurationError
 from airgap.pulled import KNOWN, MIRRORED, OUTSIDE, PENDING, Known, Pulled, pulled
-from airgap.ref import Location, Reference
+from airgap.ref import Reference
 from airgap.status.drift import Drift, drifts, in_force, phase_of
 from airgap.status.observe import restarts
 from airgap.status.roles import Role, role_of
@@ -114,7 +114,7 @@ class Status:
 def judge(seen: Observation) -> Status:
     """Return the status of an installation."""
     owners = _Owners(seen)
-    known = Known(Location.parse(seen.receipt.location), seen.receipt.images) if seen.receipt else None
+    known = Known(seen.receipt.place, seen.receipt.images) if seen.receipt else None
     rows = tuple(
         sorted((_row(pod, seen, owners, known) for pod in owners.pods()), key=lambda it: (it.role, it.namespace, it.name))
     )

@@ -227,7 +227,7 @@ def _record(secret: Object, name: str, namespace: str) -> HelmRecord:
 
 def _surroundings(look: _Look, receipt: Receipt | None, objects: Sequence[Object], namespaces: Iterable[str]) -> Surroundings:
     """Ask what explains failing pulls, only when a pod fails."""
-    host = Reference.parse(f"{receipt.location}/x").registry if receipt else ""
+    host = receipt.place.registry if receipt else ""
     failing = [it for it in objects if text(it, "kind") == "Pod" and state(it) == FAILING]
     if not failing:
         return Surroundings(host)
@@ -249,12 +249,12 @@ def _surroundings(look: _Look, receipt: Receipt | None, objects: Sequence[Object
             look.unread.append(f"pull secrets of namespace {namespace}: {error.message}")
             secrets = None
             break
-    held = _held(look, failing, host) if look.registry and host else None
+    held = _held(look, failing, host, receipt.asked_at) if look.registry and receipt else None
     return Surroundings(host, held, secrets, accounts or None)
 
 
-def _held(look: _Look, failing: Sequence[Object], host: str) -> dict[str, str] | None:
-    """Ask the private registry for the images of pods that fail; None when it cannot be asked."""
+def _held(look: _Look, failing: Sequence[Object], host: str, asked_at: str) -> dict[str, str] | None:
+    """Ask the private registry (``host``, reached as ``asked_at``) for images of pods that fail; None: it cannot be asked."""
     found: dict[str, str] = {}
     images = {
         text(it, "image") for pod in failing for key in ("containers", "initContainers") for it in items(pod, "spec", key)
@@ -262,14 +262,14 @@ def _held(look: _Look, failing: Sequence[Object], host: str) -> dict[str, str] |
     if look.registry is None:
         return None
     try:
-        registry = look.registry(host)
+        registry = look.registry(asked_at)
         for image in sorted(images):
             reference = Reference.parse(image)
             if reference.registry == host:
                 answer = registry.head_manifest(reference.repository, reference.locator)
                 found[image] = str(answer.digest) if answer else ""
     except AirgapError as error:
-        look.unread.append(f"the registry {host}: {error.message}")
+        look.unread.append(f"the registry {asked_at}: {error.message}")
         return found or None
     return found
 

@@ -57,6 +57,20 @@ def test_back_to_the_bundle_before_and_forward_again(site: Site, bundles: Bundle
     assert site.revisions("wandb")[-1] == f"operator-wandb-{NEW_SERVER}"
 
 
+def test_the_way_back_is_known_where_only_nodes_can_use_their_name_of_the_registry(site: Site, bundles: Bundles):
+    nodes = ("--pull-registry", "registry.nodes.invalid:5000/mirror", "--layout", "flat")
+    site.install(bundles.old, *nodes)
+    site.install(bundles.new, *nodes)
+    receipt = site.receipt(2)
+    assert receipt["location"] == "registry.nodes.invalid:5000/mirror"
+    assert (receipt["pushedTo"], receipt["layout"], receipt["pullSecret"]) == (site.location, "flat", "airgap-registry")
+    assert done(site, "rollback", "--plain-http", "--timeout", "60s")["to"] == 1
+    assert site.revisions("wandb")[-1] == f"operator-wandb-{OLD_SERVER}"
+    back = site.receipt(3)
+    assert (back["pushedTo"], back["layout"], back["pullSecret"]) == (site.location, "flat", "airgap-registry")
+    assert airgap(site, "audit", "--live").returncode == 0
+
+
 def test_an_image_that_the_registry_lost_stops_it_before_anything_is_changed(site: Site, bundles: Bundles):
     site.install(bundles.old)
     site.install(bundles.new)

@@ -12,7 +12,7 @@ from airgap.errors import ClusterError
 from airgap.pulled import KNOWN, MIRRORED, OUTSIDE, PENDING, UNKNOWN, Known, judge, of_events, pulled
 from airgap.receipt import DONE, FAILED, Receipt
 from airgap.ref import LAYOUTS, Location, Reference
-from airgap.rollback import as_lock, choose, place
+from airgap.rollback import as_lock, choose
 from airgap.status import Observation, compare, role_of
 from airgap.status.drift import drifts, in_force
 from airgap.status.observe import Kept
@@ -124,12 +124,25 @@ def test_a_receipt_that_is_not_there_is_named_with_those_that_are():
         choose([receipt(1)], None, 7)
 
 
+@pytest.mark.parametrize(
+    ("pushed", "asked"),
+    [
+        ("", "nodes.lan"),
+        ("push.lan:5000/p", "push.lan:5000"),
+        ("push.lan:5000/other", "nodes.lan"),
+    ],
+)
+def test_the_registry_is_asked_by_the_name_of_the_push_where_that_leads_to_the_same_paths(pushed, asked):
+    assert receipt(1, location="nodes.lan/p", pushed_to=pushed).asked_at == asked
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_receipt_becomes_a_lock_that_leads_to_the_same_places_in_every_layout(layout):
     pushed = Location.parse("reg.lan/p", layout)
     sources = [Reference.parse("docker.io/wandb/local:1"), Reference.parse(f"reg:5000/a/b@{TWO}")]
     names = {str(pushed.relocate(it)): digest for it, digest in zip(sources, (ONE, TWO), strict=True)}
-    found = place(receipt(1, images=names))
+    found = receipt(1, images=names).place
+    assert receipt(1, images=names, layout=layout).place == found
     lock = as_lock(receipt(1, images=names), found)
     assert sorted(str(found.relocate(it.reference)) for it in lock.images) == sorted(names)
     assert {str(it.digest) for it in lock.images} == {ONE, TWO}
