@@ -19,11 +19,13 @@ import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airgap.audit.judge import Allowance, Bench, Subject, configured_hosts, host_only, true_variables
 from airgap.audit.knowledge import DELIVERY_FIX
+from airgap.chart.apart import Copy
 from airgap.errors import ConfigurationError
 from airgap.plan import CHARTS, chart_tag
 from airgap.pods import without_pull_secret
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from airgap.audit.names import Answers
     from airgap.chart import Chart
+    from airgap.chart.apart import Apart
     from airgap.lock import Lock
     from airgap.oci import Digest
     from airgap.ref import Location
@@ -148,14 +151,18 @@ def _rendered(
         try:
             values = effective(resource.values, {}, {}, options.operator_namespace).values if is_server else operator_values
             with tempfile.TemporaryDirectory(prefix="airgap-audit-") as scratch:
-                text = helm.template(
-                    chart.write(Path(scratch)),
-                    release=release,
-                    namespace=namespace,
-                    values=[values],
-                    kube_version=options.kube_version,
+                copy = Copy(chart, Path(scratch))
+                text = copy.bear(
+                    partial(
+                        helm.template,
+                        release=release,
+                        namespace=namespace,
+                        values=[values],
+                        kube_version=options.kube_version,
+                    )
                 )
             subjects.append(Subject(chart.label, parse_rendering(text, chart.label)))
+            unread += [_unanswered(chart, it) for it in copy.apart]
         except ConfigurationError as error:
             unread.append(
                 Finding(
@@ -163,6 +170,13 @@ def _rendered(
                 )
             )
     return subjects, unread
+
+
+def _unanswered(chart: Chart, item: Apart) -> Finding:
+    """Say that a template could not be looked into; the rest of its chart is judged all the same (cases.md H4)."""
+    return Finding(
+        OPEN, UNREAD, chart.label, item.template, "", "", item.place, f"it could not be read: {item.reason}", item.remedy
+    )
 
 
 def _files(

@@ -198,10 +198,15 @@ class Chart:
         path.write_bytes(self.archive)
         return path
 
-    def unpack_to(self, directory: Path, leave_out: Sequence[str] = ()) -> Path:
-        """Unpack the chart and its subcharts into ``directory`` without the files ``leave_out`` of each; return the folder."""
+    def unpack_to(
+        self, directory: Path, leave_out: Sequence[str] = (), apart: frozenset[tuple[str, str]] = frozenset()
+    ) -> Path:
+        """Unpack the chart and its subcharts into ``directory`` without the files ``leave_out`` of each; return the folder.
+
+        ``apart``: files of one chart (its label, the path in it) that are left out too.
+        """
         folder = directory / self.name
-        _unpack_to(self, folder, frozenset(leave_out))
+        _unpack_to(self, folder, frozenset(leave_out), apart)
         return folder
 
     def with_extra_template(self, directory: Path, name: str, text: str) -> Path:
@@ -266,12 +271,12 @@ def _serving(chart: Chart, dependency: Dependency) -> Chart | None:
     return next(iter(exact or same), None)
 
 
-def _unpack_to(chart: Chart, folder: Path, leave_out: frozenset[str]) -> None:
+def _unpack_to(chart: Chart, folder: Path, leave_out: frozenset[str], apart: frozenset[tuple[str, str]]) -> None:
     """Write a chart with its subcharts as folders, those that came as archives too."""
-    own = {name: data for name, data in chart.files.items() if not name.startswith("charts/") and name not in leave_out}
-    _write(folder, own)
+    left = leave_out | {name for label, name in apart if label == chart.label}
+    _write(folder, {name: data for name, data in chart.files.items() if not name.startswith("charts/") and name not in left})
     for inner in chart.subcharts:
-        _unpack_to(inner, folder / "charts" / inner.label, leave_out)
+        _unpack_to(inner, folder / "charts" / inner.label, leave_out, apart)
 
 
 def _write_skeleton(chart: Chart, folder: Path) -> None:

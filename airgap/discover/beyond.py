@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from airgap.chart import Chart, Node
     from airgap.discover.explore import Exploration
+    from airgap.values import ValuePath
 
 UNRENDERED = "unrendered"
 """The feature under which references are offered that values or templates hold and no rendering shows."""
@@ -43,9 +44,31 @@ _COMMENT = re.compile(r"\{\{-?\s*/\*.*?\*/\s*-?\}\}", re.DOTALL)
 
 def look_beyond(state: Exploration) -> None:
     """Add to an exploration what renderings alone do not show."""
+    _apart(state)
     _literals(state)
     _values_only(state)
     _annotations(state)
+
+
+def _apart(state: Exploration) -> None:
+    """Take in what templates spell that were set apart: they belong to what is installed, and no rendering shows them."""
+    for item in state.renderer.copy.apart:
+        state.warnings.append(f"chart {state.label}: {item.told}")
+        template = item.template
+        for literal in dict.fromkeys(_LITERAL.findall(item.text)):
+            reference = _parsed(literal)
+            if reference and reference not in state.references:
+                state.found.append(Found(reference, Origin("template", state.label, state.profile.name, template), (), literal))
+        for spelt in (it for it in state.maps if it.tagged and any(_touch(it.path, path) for path in item.values)):
+            if spelt.reference not in state.references:
+                origin = Origin("values", state.label, state.profile.name, template, value=format_path(spelt.path))
+                state.found.append(Found(spelt.reference, origin, (), str(spelt.reference)))
+
+
+def _touch(one: ValuePath, other: ValuePath) -> bool:
+    """Whether one path leads through the other."""
+    length = min(len(one), len(other))
+    return one[:length] == other[:length]
 
 
 def _literals(state: Exploration) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from airgap.chart.texts import node_of
 from airgap.discover.rendering import Question, Switch
 from airgap.discover.switches import (
     api_gates,
@@ -23,7 +24,6 @@ from airgap.discover.switches import (
     image_maps,
     image_switches,
     makes,
-    node_of,
 )
 from airgap.discover.together import Search
 from airgap.lock import Origin
@@ -165,7 +165,7 @@ def _defaults(state: Exploration, profiles: Sequence[Profile], apis: tuple[str, 
     questions = [Question(profile, (), names) for profile in profiles for names in sets]
     failed: dict[str, RenderError] = {}
     worked = set()
-    for question, answer in zip(questions, state.renderer.try_all(questions), strict=True):
+    for question, answer in zip(questions, _borne(state, questions), strict=True):
         if isinstance(answer, RenderError):
             failed[question.profile.name] = answer
             continue
@@ -176,6 +176,17 @@ def _defaults(state: Exploration, profiles: Sequence[Profile], apis: tuple[str, 
         if name not in worked:
             raise error
         state.warnings.append(f"profile {name} renders for some clusters only: {error.message}")
+
+
+def _borne(state: Exploration, questions: Sequence[Question]) -> list[tuple[Hit, ...] | RenderError]:
+    """Render; where a profile renders for no cluster, without the templates that only a cluster can answer (cases.md H4)."""
+    while True:
+        answers = state.renderer.try_all(questions)
+        pairs = list(zip(questions, answers, strict=True))
+        worked = {question.profile.name for question, answer in pairs if not isinstance(answer, RenderError)}
+        errors = [it for question, it in pairs if isinstance(it, RenderError) and question.profile.name not in worked]
+        if not any(state.renderer.copy.set_apart(error) for error in errors):
+            return answers
 
 
 def _optional(state: Exploration, apis: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airgap.chart.apart import Copy
 from airgap.errors import ConfigurationError
 from airgap.scan import parse_rendering, scan
 from airgap.tools import KUBE_VERSION, RenderError
@@ -73,7 +74,7 @@ class Renderer:
         self.namespace = namespace
         self.kube_version = kube_version
         self._scratch = tempfile.TemporaryDirectory(prefix="airgap-discover-")
-        self._folder = chart.unpack_to(Path(self._scratch.name), leave_out=(NOTES,))
+        self.copy = Copy(chart, Path(self._scratch.name), leave_out=(NOTES,))
         self.problems: dict[str, None] = {}
         self._read: dict[str, tuple[Hit, ...]] = {}
 
@@ -86,7 +87,7 @@ class Renderer:
     def render(self, question: Question) -> tuple[Hit, ...]:
         """Return everything that looks like a reference or URL in what the chart renders; raises RenderError."""
         text = self.helm.template(
-            self._folder,
+            self.copy.path,
             release=self.release,
             namespace=self.namespace,
             values=_layers(question),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from airgap.discover.switches import INCLUDE, defines, from_top, node_of, value_paths
+from airgap.chart.apart import first_template
+from airgap.chart.texts import all_defines, from_top, node_of, reached, value_paths
 from airgap.values import get
 
 if TYPE_CHECKING:
@@ -39,12 +40,6 @@ def candidates(error: RenderError, chart: Chart, values: Mapping[str, Any]) -> t
     return tuple(path for path in paths if _fits(dict(values), path))[:CANDIDATE_LIMIT]
 
 
-def first_template(error: RenderError) -> str:
-    """Return the template that helm was rendering: the values of its node are what ``.Values`` means."""
-    found = re.search(r"([\w./+-]+/templates/[\w./+-]+)", error.text)
-    return found[1] if found else error.template
-
-
 def _is_empty(value: object) -> bool:
     return value is None or value == ""
 
@@ -61,27 +56,12 @@ def _mentioned(error: RenderError, chart: Chart) -> Iterator[str]:
 
     First those whose last key the failing one takes out of something: ``(include "bucket" .).name``.
     """
-    defines = _defines(chart)
+    defines = all_defines(text for node in chart.tree() for text in node.chart.templates.values())
     executing = [name for name in _EXECUTING.findall(error.text) if name in defines]
     if not executing:
         return
-    reached: dict[str, None] = {}
-    waiting = [executing[-1]]
-    while waiting:
-        name = waiting.pop(0)
-        if name in defines and name not in reached:
-            reached[name] = None
-            waiting += INCLUDE.findall(defines[name])
+    behind = {executing[-1]: defines[executing[-1]], **reached(defines[executing[-1]], defines)}
     keys = set(_KEY.findall(defines[executing[-1]])) - {"Values"}
-    paths = [path for name in reached for path in value_paths(defines[name])]
+    paths = [path for text in behind.values() for path in value_paths(text)]
     yield from (path for path in paths if path.rpartition(".")[2] in keys)
     yield from (path for path in paths if path.rpartition(".")[2] not in keys)
-
-
-def _defines(chart: Chart) -> dict[str, str]:
-    """Return the named templates of a chart and its subcharts."""
-    found: dict[str, str] = {}
-    for node in chart.tree():
-        for text in node.chart.templates.values():
-            found.update(defines(text))
-    return found

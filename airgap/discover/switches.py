@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from airgap.chart.texts import INCLUDE, defines, from_top, value_paths
 from airgap.discover.rendering import Switch
 from airgap.scan import scan_values
 from airgap.values import format_path, get, leaves, parse_path
@@ -30,13 +30,7 @@ INCLUDE_DEPTH = 3
 """Named templates that include named templates, followed when it is asked who reads a value."""
 
 _GATE = re.compile(r"\{\{-?\s*(?:if|else if)\s([^}]*)\}\}")
-_PATH = re.compile(r"(?<![\w$)])\$?\.Values((?:\.[A-Za-z0-9_-]+)+)")
-_INDEX = re.compile(r"index\s+\$?\.Values((?:\s+\"[A-Za-z0-9_-]+\")+)")
-_QUOTED = re.compile(r"\"([^\"]+)\"")
-_PARENTHESES = re.compile(r"\((\$?\.Values(?:\.[A-Za-z0-9_-]+)*)\)\.")
 _CHOICE = re.compile(r"\beq\s+\$?\.Values((?:\.[A-Za-z0-9_-]+)+)\s+\"([^\"]+)\"")
-_DEFINE = re.compile(r"\{\{-?\s*define\s+\"([^\"]+)\"")
-INCLUDE = re.compile(r"\b(?:include|template)\s+\"([^\"]+)\"")
 _API = re.compile(r"\.APIVersions\.Has\s+\(?[\"`]([\w./-]+)[\"`]")
 
 
@@ -167,17 +161,6 @@ def gates(node: Node, templates: Mapping[str, str]) -> Iterator[ValuePath]:
                 yield from_top(node.path, path)
 
 
-def value_paths(text: str) -> list[str]:
-    """Return the dotted paths below ``.Values`` that a piece of a template reads, however it is written.
-
-    >>> value_paths('.Values.a.b (.Values.c.d).e (index .Values "f-g" "h").i')
-    ['a.b', 'c.d.e', 'f-g.h.i']
-    """
-    plain = _INDEX.sub(lambda found: f".Values{''.join(f'.{key}' for key in _QUOTED.findall(found[1]))}", text)
-    plain = _PARENTHESES.sub(r"\1.", plain)
-    return [path.removeprefix(".") for path in _PATH.findall(plain)]
-
-
 def choices(node: Node, item: ImageMap) -> dict[ValuePath, tuple[str, ...]]:
     """Return the words with which the templates that use an image compare a value: ``eq .Values.architecture "replication"``.
 
@@ -208,32 +191,10 @@ def _readers(node: Node, item: ImageMap) -> Iterator[str]:
             yield text
 
 
-def defines(text: str) -> dict[str, str]:
-    """Return the named templates in a file, name to text (up to the next ``define``)."""
-    starts = list(_DEFINE.finditer(text))
-    return {start[1]: text[start.start() : end.start() if end else len(text)] for start, end in zip_longest(starts, starts[1:])}
-
-
 def api_gates(chart: Chart) -> tuple[str, ...]:
     """Return the API groups and versions that templates of the chart and its subcharts ask the cluster for (cases.md H4)."""
     texts = (text for node in chart.tree() for text in node.chart.templates.values())
     return tuple(sorted({name for text in texts for name in _API.findall(text)}))
-
-
-def from_top(node: tuple[str, ...], dotted: str) -> ValuePath:
-    """Return the path from the top of what templates of ``node`` call ``.Values.DOTTED``; ``global`` is everybody's."""
-    path = tuple(dotted.strip(".").split("."))
-    return path if path[0] == "global" else (*node, *path)
-
-
-def node_of(template: str) -> tuple[str, ...]:
-    """Return the node whose template this is, from helm's Source line.
-
-    >>> node_of("operator-wandb/charts/kafka/charts/zookeeper/templates/statefulset.yaml")
-    ('kafka', 'zookeeper')
-    """
-    parts = template.partition("/templates/")[0].split("/")
-    return tuple(parts[2::2]) if parts[1::2] == ["charts"] * len(parts[1::2]) else ()
 
 
 def makes(item: ImageMap, reference: Reference) -> bool:

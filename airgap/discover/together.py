@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airgap.chart.apart import first_template
+from airgap.chart.texts import node_of
 from airgap.discover.rendering import Question, Switch
-from airgap.discover.repair import PLACEHOLDER, candidates, first_template
-from airgap.discover.switches import node_of
+from airgap.discover.repair import PLACEHOLDER, candidates
 from airgap.tools import RenderError
 
 if TYPE_CHECKING:

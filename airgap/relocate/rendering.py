@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airgap.chart.apart import Copy
 from airgap.scan import parse_rendering
 from airgap.tools import KUBE_VERSION
 from airgap.values import leaves
@@ -115,7 +116,7 @@ class Renderer:
 
     helm: Helm
     chart: Chart
-    path: Path
+    copy: Copy
     release: str
     namespace: str
     kube_version: str = KUBE_VERSION
@@ -125,19 +126,23 @@ class Renderer:
     @classmethod
     def of(cls, helm: Helm, chart: Chart, directory: Path, release: str, namespace: str) -> Renderer:
         """Write the chart into ``directory`` and return a renderer for it."""
-        return cls(helm, chart, chart.write(directory), release, namespace)
+        return cls(helm, chart, Copy(chart, directory), release, namespace)
 
     def render(self, values: Mapping[str, Json], *, again: bool = False) -> Rendering:
         """Render with ``values``; ``again`` asks helm anew for what it was asked before. Raises RenderError."""
         self.renders += 1
         text = self.helm.template(
-            self.path,
+            self.copy.path,
             release=self.release,
             namespace=self.namespace,
             values=[_ordered(dict(values)), {}] if again else [_ordered(dict(values))],
             kube_version=self.kube_version,
         )
         return Rendering.parse(text, self.chart.label)
+
+    def first(self, values: Mapping[str, Json]) -> Rendering:
+        """Render what all later ones are compared with; without templates that only a cluster can answer (cases.md H4)."""
+        return self.copy.bear(lambda _: self.render(values))
 
     def computed(self, values: Mapping[str, Json]) -> dict[str, Json]:
         """Return ``.Values`` as templates see them."""

@@ -115,7 +115,7 @@ def rewrite(renderer: Renderer, values: Values, lock: Lock, location: Location) 
 
     ``values`` are what the chart is rendered with; raises ConfigurationError if it does not render with them.
     """
-    before = renderer.render(values)
+    before = renderer.first(values)
     wanted = [spot for spot in spots(before) if not (spot.reference and spot.reference.registry == location.registry)]
     found = attribute(renderer, values, before, wanted)
     return _Rewriter(renderer=renderer, values=values, lock=lock, location=location, before=before, found=found).run(wanted)
@@ -131,7 +131,7 @@ class _Rewriter:
         self.noise = {it.place for it in before.differences(renderer.render(values, again=True))}
         self.names = Assignments()
         self.unmoved: list[Unmoved] = []
-        self.notes: list[str] = []
+        self.notes = [f"{it.told}; it is not rewritten" for it in renderer.copy.apart]
         self.chart = renderer.chart.label
         self.switches = dict(found.switches)
         self.shared: dict[Place, list[tuple[str, str]]] = {}
