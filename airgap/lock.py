@@ -144,10 +144,10 @@ class LockedImage:
 
 @dataclass(frozen=True)
 class LockedArtifact:
-    """Something of ours that rides as an OCI artifact: a chart, the channel's spec, helm, the installer, a file.
+    """Something of ours that rides as an OCI artifact: a chart, the channel's spec, helm, the installer, a file, a package.
 
-    ``kind``: chart | spec | tool | installer | file. ``source`` is where the content came from (a URL without credentials, or
-    a path as the manifest has it). ``content`` is the one layer: a chart's .tgz, the spec's JSON, the binary.
+    ``kind``: chart | spec | tool | installer | file | wheel. ``source`` is where the content came from (a URL without
+    credentials, or a path as the manifest has it). ``content`` is the one layer: a chart's .tgz, the spec's JSON, the binary.
     """
 
     kind: str

@@ -90,6 +90,18 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class WheelEntry:
+    """Python packages with all that they need: requirements as pip has them, for one Python (``3.11``).
+
+    ``platforms`` are wheel tags (``manylinux_2_28_x86_64``); empty: the bundle's own platforms.
+    """
+
+    requirements: tuple[str, ...]
+    python: str
+    platforms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class BundleManifest:
     """The manifest. ``platforms`` empty means all of them; ``features`` is DEFAULT, ALL, or names."""
 
@@ -99,6 +111,7 @@ class BundleManifest:
     images: tuple[ImageEntry, ...] = ()
     features: str | tuple[str, ...] = DEFAULT
     files: tuple[FileEntry, ...] = ()
+    wheels: tuple[WheelEntry, ...] = ()
     platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
     registries: Mapping[str, Mirror] = field(default_factory=dict, hash=False)
     hosts: Mapping[str, Mirror] = field(default_factory=dict, hash=False)
@@ -239,6 +252,7 @@ def _manifest(data: Mapping[str, Any], folder: Path) -> BundleManifest:
         images=tuple(_image(text) for text in data.get("images") or ()),
         features=features if isinstance(features, str) else tuple(features),
         files=tuple(_file(entry, folder) for entry in data.get("files") or ()),
+        wheels=tuple(_wheels(entry) for entry in data.get("wheels") or ()),
         platforms=() if ALL in platforms else tuple(Platform.parse(platform) for platform in platforms),
         registries={_registry(host): _mirror(entry, folder) for host, entry in (data.get("registries") or {}).items()},
         hosts={host.lower(): _mirror(entry, folder) for host, entry in (data.get("hosts") or {}).items()},
@@ -288,6 +302,10 @@ def _file(data: Mapping[str, Any], folder: Path) -> FileEntry:
     except IntegrityError as error:  # pragma: no cover  (the schema's pattern came first)
         raise ConfigurationError(error.message) from error
     return FileEntry(name, folder / data["path"] if "path" in data else None, data.get("url", ""), digest)
+
+
+def _wheels(data: Mapping[str, Any]) -> WheelEntry:
+    return WheelEntry(tuple(data["requirements"]), data["python"], tuple(data.get("platforms") or ()))
 
 
 def _mirror(data: Mapping[str, Any], folder: Path) -> Mirror:

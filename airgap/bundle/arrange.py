@@ -26,7 +26,7 @@ from airgap.plan import may_be_left_out
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-CONTENT_ORDER = ("spec", "chart", "installer", "file", "tool")
+CONTENT_ORDER = ("spec", "chart", "installer", "file", "wheel", "tool")
 """Kinds of artifacts in the order of their contents: what is read to understand a bundle before what is large."""
 
 

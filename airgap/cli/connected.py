@@ -31,10 +31,12 @@ from airgap.sources import (
     charts_at_hand,
     gather,
     gather_files,
+    gather_wheels,
     installer_artifact,
     restore,
     spec_artifact,
     tool_artifact,
+    wheels_again,
 )
 from airgap.tools import host_platform
 from airgap.transport import Client, CredentialStore
@@ -142,6 +144,7 @@ def planned_from(upstream: Upstream, lock: Lock, helm: Helm) -> Planned:
     at_hand = [
         *charts_at_hand(upstream.manifest),
         *gather_files(upstream.manifest.files, upstream.client, upstream.places, upstream.scratch),
+        *wheels_again(lock, upstream.scratch),
     ]
     artifacts = restore(lock, means, at_hand)
     local = [image.reference for image in lock.images if image.source == DOCKER_ENGINE]
@@ -156,6 +159,7 @@ def _artifacts(upstream: Upstream, gathered: Gathered, helm: Helm) -> list[Artif
         tool_artifact(helm, host_platform()),
         installer_artifact(installer_module.build(), __version__),
         *gather_files(upstream.manifest.files, upstream.client, upstream.places, upstream.scratch),
+        *gather_wheels(upstream.manifest.wheels, upstream.manifest.platforms, upstream.scratch),
     ]
 
 

@@ -1,8 +1,8 @@
-"""The package index: files of a bundle that are Python packages, as ``pip install --index-url .../simple/`` wants them.
+"""The package index: a bundle's Python packages, as ``pip install --index-url .../simple/`` wants them.
 
 Invariants: pages are those of PEP 503 (a project's name is normalised, each link carries its sha256); a file that is no package
-by its name is not listed, whatever else the bundle carries. What pip needs beside the wanted package must be in the bundle
-too: ``pip download wandb`` on the connected host writes all of it, and the manifest's ``files:`` names each.
+by its name is not listed, whatever else the bundle carries. The manifest's ``wheels:`` brings packages with all that they need;
+what it names under ``files:`` counts too if it is a package.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from airgap.serve.messages import Request
     from airgap.serve.routes import Route
 
+_KINDS = ("file", "wheel")
+"""Artifacts that may be packages."""
 _WHEEL = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._]*)-[^-]+(?:-\d[^-]*)?-[^-]+-[^-]+-[^-]+\.whl")
 _SOURCE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)-\d[^-]*\.(?:tar\.gz|zip)")
 """File names of wheels (PEP 427) and source distributions (PEP 625)."""
@@ -39,13 +41,13 @@ def project_of(file: str) -> str:
 
 
 class PackageIndex:
-    """The packages among the files of a bundle."""
+    """The packages of a bundle."""
 
     def __init__(self, bundle: BundleReader | None) -> None:
         self._bundle = bundle
         self._projects: dict[str, dict[str, Descriptor]] = {}
         for artifact in bundle.lock.artifacts if bundle else ():
-            project = project_of(artifact.name) if artifact.kind == "file" else ""
+            project = project_of(artifact.name) if artifact.kind in _KINDS else ""
             if project:
                 self._projects.setdefault(project, {})[artifact.name] = artifact.content
 

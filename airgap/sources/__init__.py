@@ -6,6 +6,7 @@
     channel.py    the release channel, or a spec saved elsewhere
     helmrepo.py   Helm repositories and charts in OCI registries; semver.py their version ranges
     images.py     images of registries and of the local Docker engine (engine.py), as the Source that fetch copies from
+    wheels.py     Python packages with all that they need, by pip (pip.py)
     gather.py     all of it for one manifest, or again from a lock
     artifacts.py  charts, specs, tools and files as OCI artifacts
 """
@@ -16,6 +17,7 @@ from airgap.sources.gather import Gathered, GatheredChart, Means, charts_at_hand
 from airgap.sources.helmrepo import FetchedChart, fetch_chart
 from airgap.sources.images import ImageSources
 from airgap.sources.places import Places
+from airgap.sources.wheels import gather_wheels, wheels_again
 
 __all__ = [
     "Artifact",
@@ -33,9 +35,11 @@ __all__ = [
     "find_license",
     "gather",
     "gather_files",
+    "gather_wheels",
     "installer_artifact",
     "read_channel",
     "restore",
     "spec_artifact",
     "tool_artifact",
+    "wheels_again",
 ]

@@ -98,6 +98,13 @@ def file_artifact(entry: FileEntry, path: Path, source: str) -> Artifact:
     return made
 
 
+def wheel_artifact(path: Path, version: str, annotations: Mapping[str, str]) -> Artifact:
+    """Return a Python package; ``annotations`` say for which Python and platform it was chosen."""
+    return _artifact(
+        "wheel", path.name, version, "pip", content=path, media_type=FILE_TYPE, title=path.name, annotations=annotations
+    )
+
+
 def _artifact(
     kind: str,
     name: str,

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from airgap.errors import ConfigurationError
-from airgap.manifest import BundleManifest, Mirror, base_url, default_manifest, schema
+from airgap.manifest import BundleManifest, Mirror, WheelEntry, base_url, default_manifest, schema
 from airgap.oci import Digest, Platform
 
 HEAD = "apiVersion: airgap/v1\nkind: BundleManifest\nmetadata: {name: x}\n"
@@ -69,6 +69,33 @@ def test_images_may_come_from_the_docker_engine():
         ("docker.io/library/busybox:latest", False),
         ("docker.io/site/tool:1", True),
     ]
+
+
+def test_wheels_are_requirements_for_a_python():
+    manifest = parse(
+        "wheels:\n- {requirements: ['wandb[media]>=0.18', numpy], python: '3.11'}\n"
+        "- {requirements: [a], python: '3.9', platforms: [win_amd64, musllinux_1_2_x86_64]}\n"
+    )
+    assert manifest.wheels == (
+        WheelEntry(("wandb[media]>=0.18", "numpy"), "3.11"),
+        WheelEntry(("a",), "3.9", ("win_amd64", "musllinux_1_2_x86_64")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{requirements: [a]}", "wheels[0] lacks python"),
+        ("{requirements: [], python: '3.11'}", "wheels[0].requirements: it must not be empty"),
+        ("{requirements: ['a @ https://x/y'], python: '3.11'}", "wheels[0].requirements[0]: it must look like"),
+        ("{requirements: [--index-url=x], python: '3.11'}", "wheels[0].requirements[0]: it must look like"),
+        ("{requirements: [./a.whl], python: '3.11'}", "wheels[0].requirements[0]: it must look like"),
+        ("{requirements: [a], python: 3.11}", "wheels[0].python: it must be a string"),
+        ("{requirements: [a], python: '3.11', platforms: [linux/amd64]}", "wheels[0].platforms[0]: it must look like"),
+    ],
+)
+def test_wheels_that_pip_could_take_otherwise_are_refused(text: str, told: str):
+    assert told in fault(f"wheels: [{text}]\n")
 
 
 def test_files_have_a_name_and_those_from_outside_a_digest():
