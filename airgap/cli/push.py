@@ -16,6 +16,7 @@ from airgap.cli.pace import duration
 from airgap.cli.progress import human
 from airgap.push.journal import noted_uploads
 from airgap.registry import Registry
+from airgap.shard import Shard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 Examples:
   airgap push wandb.tar --registry reg.lan:5000/mirror
   python3 wandb.tar push wandb.tar --registry harbor.lan/wandb --ca-file ca.pem --dry-run
-  cat password | airgap push wandb.tar --registry reg.lan --username robot --password-stdin""",
+  cat password | airgap push wandb.tar --registry reg.lan --username robot --password-stdin
+  airgap push wandb.tar --registry reg.lan:5000/mirror --shard 2/4""",
 )
 @bundle_option.argument
 @options.registry
@@ -37,6 +39,14 @@ Examples:
 @options.limit_rate
 @click.option("--dry-run", is_flag=True, help="Ask the registry what is missing, list it, send nothing.")
 @click.option("--probe", is_flag=True, help="With --dry-run: open and cancel an upload in each new repository, as a push does.")
+@click.option(
+    "--shard",
+    "share",
+    metavar="NUMBER/COUNT",
+    default="1/1",
+    envvar="AIRGAP_SHARD",
+    help="Do one share of the push, e.g. 2/4 (from 1), while others do theirs; auto/4: by the index of a Kubernetes Job's pod.",
+)
 @click.option("--include-foreign", is_flag=True, help="Push layers that their publisher wants fetched from elsewhere.")
 @click.option("--upload-host", "upload_hosts", multiple=True, help="Another host to which the registry may send uploads.")
 @click.option("--receipt", type=OutputFile(), help="Write what is in the registry now, as JSON.")
@@ -48,6 +58,7 @@ def command(
     jobs: int,
     dry_run: bool,
     probe: bool,
+    share: str,
     include_foreign: bool,
     upload_hosts: tuple[str, ...],
     receipt: Path | None,
@@ -60,9 +71,10 @@ def command(
     A push that was broken off goes on where the registry still knows it; a journal beside the bundle says where that was.
     """
     progress = options.progress(flags)
+    shard = Shard.parse(share, os.environ)
     target = options.target(flags, jobs=jobs, rate=options.rate(limit_rate))
     with bundle_option.open_bundle(bundle) as reader:
-        noted = nullcontext(None) if dry_run else noted_uploads(bundle, reader.digest, target.location, os.environ)
+        noted = nullcontext(None) if dry_run else noted_uploads(bundle, reader.digest, target.location, os.environ, shard)
         with noted as sessions:
             registry = Registry(
                 target.client, target.location.registry, push=True, upload_hosts=upload_hosts, sessions=sessions
@@ -76,6 +88,7 @@ def command(
                 dry_run=dry_run,
                 probing=probe,
                 include_foreign=include_foreign,
+                shard=shard,
             )
     for warning in result.warnings:
         progress.warn(warning)
@@ -97,7 +110,17 @@ def _table(result: PushResult) -> str:
         )
     else:
         told = _summary(result)
-    return f"{table(('REFERENCE', 'DIGEST', 'WHAT HAPPENED'), rows)}\n\n{result.location}: {told}"
+    return f"{table(('REFERENCE', 'DIGEST', 'WHAT HAPPENED'), rows)}\n\n{result.location}: {told}{_rest(result)}"
+
+
+def _rest(result: PushResult) -> str:
+    """Return what a share says of the others."""
+    if result.shard.is_whole:
+        return ""
+    left = (
+        f"{len(result.awaiting)} images and charts wait for blobs of other shares" if result.awaiting else "nothing is missing"
+    )
+    return f"; share {result.shard}: {left}"
 
 
 def _summary(result: PushResult) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airgap.shard import WHOLE, Shard
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,7 +22,7 @@ SCHEMA_VERSION = 1
 class Landed:
     """One image, chart or referrer that is in the registry now: what it is, where it lies, and what happened to it.
 
-    ``note``: pushed | already there | moved from <digest> | would be pushed.
+    ``note``: pushed | already there | moved from <digest> | waits for other shards | put by another shard; dry: would ...
     """
 
     what: str
@@ -34,7 +36,7 @@ class PushResult:
     """Counts are of blobs and manifests per repository; sizes in bytes. ``plan`` is what was (or, dry, would be) done.
 
     ``kept_size``: bytes of uploads that an earlier run had begun and the registry kept; ``retried``: requests and uploads that
-    were repeated; ``digests``: all that is in each repository now.
+    were repeated; ``digests``: all that is in each repository now; ``awaiting``: what lacks blobs of other shards.
     """
 
     bundle: Digest
@@ -51,6 +53,8 @@ class PushResult:
     warnings: tuple[str, ...] = ()
     digests: Mapping[str, tuple[Digest, ...]] = field(default_factory=dict, repr=False)
     dry_run: bool = False
+    shard: Shard = WHOLE
+    awaiting: tuple[str, ...] = field(default=(), repr=False)
 
     def counts(self) -> dict[str, int | float]:
         """Return what was done, in numbers."""
@@ -84,4 +88,12 @@ class PushResult:
             "repositories": {name: [str(digest) for digest in digests] for name, digests in self.digests.items()},
             "counts": self.counts(),
             "warnings": list(self.warnings),
+            "shard": self._share(),
         }
+
+    def _share(self) -> dict[str, Any] | None:
+        """Say which share this was, and whether the registry held everything when it ended; None: it was no share."""
+        if self.shard.is_whole:
+            return None
+        told = {"number": self.shard.number, "count": self.shard.count, "complete": not self.awaiting}
+        return {**told, "awaiting": list(self.awaiting)}
