@@ -31,6 +31,8 @@ _CONFIGURATION = re.compile(
     r"invalid configuration|no configuration has been provided|cluster \S+ does not exist|Please enter Username",
     re.IGNORECASE,
 )
+_NOWHERE = re.compile(r"localhost:8080\b")
+"""Where kubectl turns when no kubeconfig names a cluster."""
 _FORBIDDEN = re.compile(
     r'(?:User )?"(?P<user>[^"]+)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
     r'(?: in the namespace "(?P<namespace>[^"]+)")?'
@@ -69,6 +71,11 @@ def failure(text: str, doing: str) -> ClusterError:
         )
     if _CONFIGURATION.search(text):
         return ClusterError(f"the kubeconfig cannot be used: {said}", hint="name it with --kubeconfig, and its --context")
+    if _NOWHERE.search(said) and _UNREACHABLE.search(said):
+        return ClusterError(
+            f"no kubeconfig names a cluster, so kubectl turned to localhost:8080 ({doing})",
+            hint="name one with --kubeconfig, or in KUBECONFIG",
+        )
     forbidden = _FORBIDDEN.search(said)
     if forbidden:
         return _forbidden(forbidden)

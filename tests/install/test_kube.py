@@ -50,6 +50,7 @@ Please review the fields above--they currently have other managers."""
             "the kubeconfig cannot be used",
         ),
         ("error: stat /nowhere: no such file or directory", ClusterError, "/nowhere"),
+        (REFUSED.replace("127.0.0.1:1", "localhost:8080"), ClusterError, "no kubeconfig names a cluster"),
         ("Unable to connect: x509: certificate signed by unknown authority", ClusterError, "certificate is not accepted"),
         ('Error from server (AlreadyExists): leases "a" already exists', ConflictError, "already exists"),
         ("Error from server (Invalid): a value is wrong", ClusterError, "a value is wrong"),
