@@ -64,6 +64,11 @@ class UnknownKindError(ClusterError):
 def failure(text: str, doing: str) -> ClusterError:
     """Return the error for a complaint of kubectl or helm while ``doing`` something."""
     said = told(text)
+    return _misdirected(text, said, doing) or _denied(said, doing) or _refused(said, doing)
+
+
+def _misdirected(text: str, said: str, doing: str) -> ClusterError | None:
+    """Return the error when no cluster, or another one than meant, was asked."""
     if "x509:" in said or "certificate" in said.lower():
         return ClusterError(
             f"the API server's certificate is not accepted ({doing}): {said}",
@@ -76,6 +81,11 @@ def failure(text: str, doing: str) -> ClusterError:
             f"no kubeconfig names a cluster, so kubectl turned to localhost:8080 ({doing})",
             hint="name one with --kubeconfig, or in KUBECONFIG",
         )
+    return None
+
+
+def _denied(said: str, doing: str) -> ClusterError | None:
+    """Return the error when the user may not do it, or is not known."""
     forbidden = _FORBIDDEN.search(said)
     if forbidden:
         return _forbidden(forbidden)
@@ -89,7 +99,7 @@ def failure(text: str, doing: str) -> ClusterError:
         return ForbiddenError(
             f"the cluster does not accept the kubeconfig's credentials ({doing})", hint="log in to the cluster again"
         )
-    return _refused(said, doing)
+    return None
 
 
 def _refused(said: str, doing: str) -> ClusterError:
