@@ -108,7 +108,7 @@ def mirror(
             fetched=len(left),
             fetched_size=size - there,
             resumed_size=there,
-            held=len(writer.wanted) - len(left),
+            held=len(writer.wanted - arrangement.decided) - len(left),
             files=writer.files,
             already=writer.complete,
         )
@@ -140,6 +140,8 @@ class _Copy:
     def _one(self, descriptor: Descriptor) -> None:
         """Copy one blob, from the first of its owners that has it."""
         owners = self._owners[descriptor.digest]
+        name = f"{_called(owners[0])} {descriptor.digest.short}"
+        self._progress.start(name)
         for number, owner in enumerate(owners, 1):
             try:
                 self._from(owner, descriptor)
@@ -150,7 +152,7 @@ class _Copy:
                 self._note(type(error)(f"{_called(owner)}: {error.message}", hint=error.hint))
                 return
             else:
-                self._progress.done(f"{_called(owner)} {descriptor.digest.short}", "fetched")
+                self._progress.done(name, "fetched")
                 return
 
     def _from(self, owner: LockedImage | LockedArtifact, descriptor: Descriptor) -> None:

@@ -12,6 +12,9 @@ class Progress:
     def begin(self, what: str, items: int, size: int = 0) -> None:
         """Say that a phase starts: its name, how many items it has and their size in bytes (0: unknown)."""
 
+    def start(self, item: str) -> None:
+        """Say that work on an item of the phase has begun; it ends with ``done`` by the same name, or with the phase."""
+
     def there(self, size: int) -> None:
         """Say that ``size`` bytes of the phase were there before it began: they count as done, and not as speed."""
 

@@ -90,6 +90,13 @@ class Arrangement:
         return self.tar_size + (self.trailer.size if self.trailer else 0)
 
     @cached_property
+    def decided(self) -> frozenset[Digest]:
+        """The blobs that the lock itself decides: they are written, and neither fetched nor found."""
+        return frozenset(
+            member.descriptor.digest for member in self.members if member.descriptor and member.content is not None
+        )
+
+    @cached_property
     def blobs(self) -> Mapping[Digest, Member]:
         """The members that are blobs, by digest."""
         return {member.descriptor.digest: member for member in self.members if member.descriptor}

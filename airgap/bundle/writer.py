@@ -221,6 +221,8 @@ class BundleWriter:
         """Hash what the journal claims; keep what holds, forget the rest."""
         members = [member for member in self.arrangement.members if member.digest in claimed and member.content is None]
         members = [member for member in members if self._target.holds(member)]
+        if not members:
+            return
         medium = self._target.medium()
         crew = Crew(jobs)
 

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 
 import click
 
-from airgap.cli.pace import Pace
+from airgap.cli.pace import Current, Pace
 from airgap.progress import Progress
 
 PERIOD = 5.0
@@ -30,14 +30,21 @@ class Events(Progress):
         self._what, self._items, self._count = "", 0, 0
         self._pace = Pace(0, time.monotonic())
         self._told_at = 0.0
+        self._current = Current()
 
     def begin(self, what: str, items: int, size: int = 0) -> None:
         """Tell the phase with its number of items and bytes."""
         now = time.monotonic()
         with self._lock:
             self._what, self._items, self._count = what, items, 0
+            self._current.clear()
             self._pace, self._told_at = Pace(size, now), now
         self._info("begin", items=items, bytes=size)
+
+    def start(self, item: str) -> None:
+        """Keep in mind what is under way: ``progress`` lines name it (``now``)."""
+        with self._lock:
+            self._current.begin(item)
 
     def there(self, size: int) -> None:
         """Count what was there before, and tell."""
@@ -55,12 +62,13 @@ class Events(Progress):
             if due:
                 self._told_at = now
         if due:
-            self._info("progress", **self._state(now))
+            self._info("progress", now=list(self._current.items), **self._state(now))
 
     def done(self, item: str, note: str = "") -> None:
         """Tell an item."""
         with self._lock:
             self._count += 1
+            self._current.end(item)
             count = self._count
         self._info("done", item=item, note=note, number=count, items=self._items, **self._state(time.monotonic()))
 

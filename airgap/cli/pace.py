@@ -17,6 +17,8 @@ WINDOW = 30.0
 """Seconds that the rate looks back."""
 STEP = 0.5
 """Seconds between two points that are kept."""
+SETTLED = 2.0
+"""Seconds of a phase before which it says nothing of what is left: the first small answers promise hours."""
 
 
 class Pace:
@@ -25,6 +27,7 @@ class Pace:
     def __init__(self, total: int, now: float) -> None:
         self.total = total
         self.done = self.net = 0
+        self._begun = now
         self._points: deque[tuple[float, int]] = deque([(now, 0)])
 
     def there(self, size: int) -> None:
@@ -46,9 +49,48 @@ class Pace:
         return max(0.0, (self.net - before) / (now - begun)) if now > begun else 0.0
 
     def left(self, now: float) -> float | None:
-        """Return the seconds that are left at this rate; None: nobody knows."""
+        """Return the seconds that are left at this rate; None: nobody knows (yet)."""
         rate = self.rate(now)
-        return max(0, self.total - self.done) / rate if rate else None
+        return max(0, self.total - self.done) / rate if rate and now - self._begun >= SETTLED else None
+
+
+class Current:
+    """The items under way, oldest first."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, None] = {}
+
+    def begin(self, item: str) -> None:
+        """Note an item."""
+        self._items[item] = None
+
+    def end(self, item: str) -> None:
+        """Forget it."""
+        self._items.pop(item, None)
+
+    def clear(self) -> None:
+        """Forget all: another phase."""
+        self._items.clear()
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """The items, oldest first."""
+        return tuple(self._items)
+
+    def told(self, width: int) -> str:
+        """Return the oldest and how many more there are, in at most ``width`` characters; empty for none.
+
+        >>> current = Current()
+        >>> current.begin("quay.io/a/b:1 3f2a"); current.begin("x"); current.told(16)
+        '...1 3f2a (+1)'
+        """
+        items = self.items
+        if not items:
+            return ""
+        more = f" (+{len(items) - 1})" if len(items) > 1 else ""
+        room = max(8, width - len(more))
+        name = items[0] if len(items[0]) <= room else f"...{items[0][3 - room :]}"
+        return f"{name}{more}"
 
 
 def duration(seconds: float) -> str:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from airgap.cli.events import Events
-from airgap.cli.pace import Pace, duration
+from airgap.cli.pace import Current, Pace, duration
 from airgap.progress import Progress
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+NOW, SHORT = 100, 40
+"""Characters for what is under way: in a line, and beside a bar."""
+SIZE = {"ncols": 80, "nrows": 24}
+"""The size of a terminal that says it has none (ssh -tt, docker exec -t of some versions); tqdm would show nothing there."""
 HEARTBEAT = 30.0
 """Seconds without a finished item after which a line says that bytes move."""
 
@@ -29,6 +34,7 @@ class Lines(Progress):
         self._lock = threading.Lock()
         self._what, self._items, self._count = "", 0, 0
         self._pace, self._told_at = Pace(0, 0.0), 0.0
+        self._current = Current()
 
     def _write(self, text: str) -> None:
         click.echo(text, err=True)
@@ -36,9 +42,15 @@ class Lines(Progress):
     def begin(self, what: str, items: int, size: int = 0) -> None:
         """Print the phase with its number of items and bytes."""
         self._what, self._items, self._count = what, items, 0
+        self._current.clear()
         self._told_at = time.monotonic()
         self._pace = Pace(size, self._told_at)
         self._write(f"{what}: {items} item{'' if items == 1 else 's'}" + (f", {human(size)}" if size else ""))
+
+    def start(self, item: str) -> None:
+        """Keep in mind what is under way."""
+        with self._lock:
+            self._current.begin(item)
 
     def there(self, size: int) -> None:
         """Count what was there before, and say so."""
@@ -55,12 +67,14 @@ class Lines(Progress):
             due = self._pace.total and now - self._told_at >= HEARTBEAT
             if due:
                 self._told_at = now
-                self._write(f"  {self._count}/{self._items} finished{self._state(now)}")
+                under_way = f"; now {told}" if (told := self._current.told(NOW)) else ""
+                self._write(f"  {self._count}/{self._items} finished{self._state(now)}{under_way}")
 
     def done(self, item: str, note: str = "") -> None:
         """Print the item with its number, and where the whole phase stands."""
         with self._lock:
             self._count += 1
+            self._current.end(item)
             self._told_at = time.monotonic()
             told = f" ({note})" if note else ""
             self._write(f"  {self._count}/{self._items} {item}{told}{self._state(self._told_at)}")
@@ -108,8 +122,9 @@ class Bars(Lines):
         self.end()
         self._bytes = bool(size)
         self._what, self._items, self._count = what, items, 0
+        self._current.clear()
         unit = {"unit": "B", "unit_scale": True, "unit_divisor": 1024} if self._bytes else {"unit": ""}
-        self._bar = self._tqdm(total=size or items, desc=what, file=sys.stderr, leave=True, dynamic_ncols=True, **unit)
+        self._bar = self._tqdm(total=size or items, desc=what, file=sys.stderr, leave=True, **_size(), **unit)
 
     def there(self, size: int) -> None:
         """Move the bar's beginning: the speed is that of what is moved now."""
@@ -131,16 +146,37 @@ class Bars(Lines):
             return
         with self._lock:
             self._count += 1
+            self._current.end(item)
             if not self._bytes:
                 self._bar.update(1)
-            self._bar.set_postfix_str(f"{self._count}/{self._items}", refresh=False)
+            self._beside()
         self.debug(f"{item}" + (f" ({note})" if note else ""))
+
+    def start(self, item: str) -> None:
+        """Name what is under way beside the bar."""
+        with self._lock:
+            self._current.begin(item)
+            self._beside()
+
+    def _beside(self) -> None:
+        if self._bar is not None:
+            told = f"{self._count}/{self._items} {self._current.told(SHORT)}".rstrip()
+            self._bar.set_postfix_str(told, refresh=False)
 
     def end(self) -> None:
         """Close the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _size() -> dict[str, Any]:
+    """Return how large the terminal is: as it says at any moment, or SIZE where it says nothing."""
+    try:
+        size = os.get_terminal_size(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return SIZE
+    return {"dynamic_ncols": True} if size.columns and size.lines else SIZE
 
 
 class Quiet(Progress):

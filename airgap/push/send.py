@@ -85,8 +85,10 @@ class Sender:
         """Bring one blob into all its repositories: sent to the first, mounted from there into the others."""
         for copy in copies:
             self._crew.check()
+            name = f"{copy.repository} {copy.descriptor.digest.short}"
+            self._progress.start(name)
             how = self._upload(copy.repository, copy.descriptor, copy.mount_from)
-            self._progress.done(f"{copy.repository} {copy.descriptor.digest.short}", how)
+            self._progress.done(name, how)
 
     def _upload(self, repository: str, descriptor: Descriptor, mount_from: Sequence[str] = ()) -> str:
         """Bring one blob into one repository, and count it."""

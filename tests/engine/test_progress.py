@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
 
 import pytest
 
 from airgap.bundle.crew import Crew, StoppedError
 from airgap.cli import events, progress
-from airgap.cli.pace import STEP, WINDOW, Pace, duration
+from airgap.cli.pace import SETTLED, STEP, WINDOW, Current, Pace, duration
 from airgap.cli.progress import Bars, Lines, progress_for
 from airgap.progress import Progress
 from airgap.push.meter import Meter, MeteredWindow
@@ -51,6 +59,61 @@ def test_the_rate_is_that_of_the_last_seconds():
     for second in range(11, 10 + int(WINDOW) + 12):
         pace.moved(1000, second + STEP)
     assert pace.rate(10 + WINDOW + 12) == pytest.approx(1000, rel=0.1)
+
+
+def test_the_first_small_answers_promise_nothing():
+    pace = Pace(10**9, 0.0)
+    pace.moved(700, 0.1)
+    assert pace.left(0.1) is None
+    pace.moved(10**6, SETTLED)
+    assert pace.left(SETTLED)
+
+
+def test_what_is_under_way_is_named_and_forgotten_when_it_is_done(clock, capsys):
+    lines = Lines()
+    lines.begin("mirror", 3, 3 * 1024 * 1024)
+    for name in ("quay.io/a/large:1 3f2a", "b", "c"):
+        lines.start(name)
+    lines.done("b")
+    clock.now += 60
+    lines.advance(1024)
+    assert capsys.readouterr().err.splitlines()[-1].endswith("; now quay.io/a/large:1 3f2a (+1)")
+    lines.begin("push", 1, 1024)
+    clock.now += 60
+    lines.advance(1)
+    assert "now" not in capsys.readouterr().err
+
+
+def test_a_long_name_keeps_its_end():
+    current = Current()
+    assert current.told(40) == ""
+    current.begin("registry.example/a/very/long/name/of/a/repository:1.2.3 0123456789ab")
+    assert current.told(20) == "...1.2.3 0123456789ab"[:3] + ".2.3 0123456789ab"
+    current.begin("x")
+    assert current.told(20).endswith(" (+1)")
+    assert len(current.told(20)) == 20
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 100), (40, 0), (40, 100)])
+def test_a_terminal_that_says_it_has_no_size_gets_a_bar_too(size):
+    """``ssh -tt`` and ``docker exec -t`` give terminals of no size; a bar as wide as that would be nothing."""
+    code = (
+        "import time\nfrom airgap.cli.progress import progress_for\n"
+        "bars = progress_for(verbose=0, quiet=False, bars=True)\nbars.begin('mirror', 1, 1000)\nbars.start('a')\n"
+        "time.sleep(0.2)\nbars.advance(500)\nbars.done('a')\nbars.end()\n"
+    )
+    terminal, inner = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    with subprocess.Popen([sys.executable, "-c", code], stderr=inner) as process:
+        os.close(inner)
+        told = b""
+        with contextlib.suppress(OSError):  # EIO: the other side is closed
+            while data := os.read(terminal, 65536):
+                told += data
+    os.close(terminal)
+    assert process.returncode == 0, told
+    assert b"50%" in told
+    assert b"1/1" in told
 
 
 def test_durations_are_for_people():
