@@ -24,7 +24,7 @@ class Finish:
 
     again: int | Mapping[str, int] = 0
     warned: str = ""
-    within: float = 20.0
+    within: float = 60.0
 
     def allowed(self, kind: str) -> int:
         return self.again if isinstance(self.again, int) else self.again[kind]
@@ -36,7 +36,7 @@ class Stop:
 
     code: int = 3
     words: tuple[str, ...] = ()
-    within: float = 20.0
+    within: float = 60.0
     untouched: bool = False
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from airgap.ref import Location
 from tests.faults import judge
+from tests.faults.actions import Stall
 from tests.faults.conftest import SOURCES
 from tests.faults.guards import Guard
 from tests.faults.proxy import Faulty, matching
@@ -106,7 +107,8 @@ def scene(row: Row, kind: str, how: str, shop: Shop, tmp_path: Path, elsewhere: 
     else:
         prefix, made = SOURCES, estate(BIG)
     with Faulty(shop.start(kind), Guard(tokens=row.tokens), {"elsewhere": elsewhere.host}) as proxy:
-        run = Run(proxy.host, prefix, tmp_path / "b.tar", made, row.piece, row.jobs)
+        hasty = any(isinstance(rule.action, Stall) for rule in row.rules)
+        run = Run(proxy.host, prefix, tmp_path / "b.tar", made, row.piece, row.jobs, hasty)
         yield Scene(row, how, proxy, run, elsewhere, caplog)
 
 

@@ -43,11 +43,12 @@ BIG = 5 * PIECE + 1000
 LARGE = 5 * 512 * 1024
 """Bytes of the blob for what only happens above 1 MiB."""
 QUICK = RetryPolicy(attempts=4, base=0.02, cap=0.1, retry_after_cap=5.0)
-SHORT = Timeouts(connect=1.0, read=1.0)
+SHORT, LONG = Timeouts(connect=2.0, read=2.0), Timeouts(connect=20.0, read=60.0)
+"""Where a row waits for nothing to come, and where it does not: a busy machine must not look like a silent registry."""
 TRUST = Trust({})
 """Reading the system's authorities takes longer than a run here, which needs none."""
-HURRY = 100.0
-"""How much faster the stall watch's clock goes: its 64 seconds are 0.64."""
+HURRY = 50.0
+"""How much faster the stall watch's clock goes in rows that stall: its 64 seconds are 1.3."""
 SOURCE = "src.example"
 """The host in references; the source registry stands in for it."""
 
@@ -111,6 +112,7 @@ class Run:
     estate: Estate
     piece: int | None = PIECE
     jobs: int = 1
+    hasty: bool = False
     clients: list[Client] = field(default_factory=list)
 
     def client(self) -> Client:
@@ -120,8 +122,8 @@ class Run:
             credentials=CredentialStore().with_explicit(self.host, Credential(USER, PASSWORD)),
             environ={},
             retry=QUICK,
-            watch=Watch(0.05, lambda: (time.monotonic() - started) * HURRY),
-            timeouts=SHORT,
+            watch=Watch(0.05, lambda: (time.monotonic() - started) * HURRY) if self.hasty else None,
+            timeouts=SHORT if self.hasty else LONG,
             trust=TRUST,
         )
         self.clients.append(made)
