@@ -34,6 +34,9 @@ APART, PLAIN, SEALED, EXTERNAL = "apart", "plain", "sealed", "external"
 
 KUSTOMIZATION = "kustomization.yaml"
 OPERATOR, NAMESPACES, ARGOCD, FLUX = "operator", "namespaces", "argocd", "flux"
+HELD = "secrets"
+"""The folder with what makes the Secrets, where git may hold that: of the first step, as nodes and Flux pull by them."""
+
 ACCOUNTS, EXTERNAL_SECRETS, SEALED_SECRETS, IGNORED = (
     "accounts.yaml",
     "external-secrets.yaml",
@@ -138,24 +141,22 @@ class Parts:
 
 def folder(release: Release, parts: Parts, style: Style) -> dict[str, str]:
     """Return the files that make the rendered folder a site of its own: relative path to text."""
-    files = {**_operator(release, _namespaces(release, parts)), **_secrets(parts, style)}
+    held = bool(_listed(parts, style))
+    files = {**_operator(release, _namespaces(release, parts), held=held), **_secrets(parts, style)}
     if release.pull_secret:
         files[ACCOUNTS] = outputs.dump_all(
             [_account(name, release.pull_secret) for name in dict.fromkeys((release.namespace, parts.namespace))],
             "Pods that name no service account pull by these.",
         )
-    own = (outputs.CHART, outputs.OTHERS, outputs.RESOURCE)
+    own = [name for name in (outputs.CHART, outputs.OTHERS, outputs.RESOURCE) if name in parts.names]
     files[KUSTOMIZATION] = _kustomization(
-        [
-            name
-            for name in (ACCOUNTS, *_listed(parts, style), *own)
-            if name in files or name in parts.names or name == SEALED_SECRETS
-        ],
+        [*([ACCOUNTS] if release.pull_secret else []), *own],
         "The second step: kubectl apply --server-side -k . (client-side apply has no room for the chart).\n"
-        "The first is operator/; Secrets come between them.",
+        "The first is operator/; Secrets that are kept apart come between them.",
     )
     if style.git:
-        files |= {f"{ARGOCD}/applications.yaml": _argocd(release, parts, style.git), **_flux(release, style.git)}
+        files[f"{ARGOCD}/applications.yaml"] = _argocd(release, parts, style.git, held=held)
+        files |= _flux(release, style.git, held=held)
     return files
 
 
@@ -164,7 +165,7 @@ def notes(release: Release, parts: Parts, style: Style) -> tuple[str, ...]:
     hooks = [it.label for it in release.documents if it.hooks and not it.is_test]
     told = [f"operator/operator.yaml has helm's hooks as plain objects: {', '.join(hooks)}"] if hooks else []
     if parts.secrets and style.secrets == SEALED:
-        told.append(f"seal them: kubeseal --cert CERTIFICATE --format yaml < {outputs.SECRETS} > {SEALED_SECRETS}")
+        told.append(f"seal them: kubeseal --cert CERTIFICATE --format yaml < {outputs.SECRETS} > {HELD}/{SEALED_SECRETS}")
     if parts.secrets and style.secrets == EXTERNAL:
         told.append(
             f"put what {outputs.SECRETS} holds into {style.store}: each Secret under NAMESPACE/NAME, each key a property"
@@ -180,7 +181,7 @@ def _namespaces(release: Release, parts: Parts) -> tuple[str, ...]:
     return tuple(name for name in wanted if name and name not in UNMADE and name not in brought)
 
 
-def _operator(release: Release, namespaces: Iterable[str]) -> dict[str, str]:
+def _operator(release: Release, namespaces: Iterable[str], *, held: bool) -> dict[str, str]:
     """Return the first step: namespaces, definitions, and the operator's objects."""
     objects = [placed(dict(it.object), release.namespace) for it in release.documents if not it.is_test]
     definitions = [it for it in objects if it.get("kind") == CRD]
@@ -197,7 +198,7 @@ def _operator(release: Release, namespaces: Iterable[str]) -> dict[str, str]:
     }
     if definitions:
         files[f"{OPERATOR}/crds.yaml"] = outputs.dump_all(definitions, "What a WeightsAndBiases is.")
-    listed = [NAMESPACES, *(["crds.yaml"] if definitions else []), "operator.yaml"]
+    listed = [NAMESPACES, *([f"../{HELD}"] if held else []), *(["crds.yaml"] if definitions else []), "operator.yaml"]
     files[f"{OPERATOR}/{KUSTOMIZATION}"] = _kustomization(listed, "The first step: kubectl apply --server-side -k operator")
     return files
 
@@ -219,22 +220,26 @@ def _account(namespace: str, secret: str) -> dict[str, Json]:
 # -- secrets -----------------------------------------------------------------------------------------------------------
 
 
-def _listed(parts: Parts, style: Style) -> tuple[str, ...]:
-    """Return the file of secrets that the kustomization lists."""
-    if not parts.secrets:
-        return ()
-    return {PLAIN: (outputs.SECRETS,), SEALED: (SEALED_SECRETS,), EXTERNAL: (EXTERNAL_SECRETS,)}.get(style.secrets, ())
+def _listed(parts: Parts, style: Style) -> str:
+    """Return the file of secrets that a kustomization lists; empty where they stay apart."""
+    names = {PLAIN: outputs.SECRETS, SEALED: SEALED_SECRETS, EXTERNAL: EXTERNAL_SECRETS}
+    return names.get(style.secrets, "") if parts.secrets else ""
 
 
 def _secrets(parts: Parts, style: Style) -> dict[str, str]:
-    if style.secrets == PLAIN:
-        return {IGNORED: "# secrets.yaml is wanted here: --secrets plain\n"}
+    """Return what makes the Secrets; what ``kubeseal`` makes is listed before it is there, and nothing builds without it."""
     files = {IGNORED: f"# holds credentials\n/{outputs.SECRETS}\n"}
-    if parts.secrets and style.secrets == EXTERNAL:
+    listed = _listed(parts, style)
+    secrets = [placed(dict(it), parts.namespace) for it in parts.secrets]
+    if listed:
+        files[f"{HELD}/{KUSTOMIZATION}"] = _kustomization([listed], "Comes with the first step.")
+    if listed == outputs.SECRETS:
+        files[f"{HELD}/{listed}"] = outputs.dump_all(secrets, "Holds credentials, as --secrets plain has it.")
+    if listed == EXTERNAL_SECRETS:
         kind, slash, name = style.store.rpartition("/")
         store: dict[str, Json] = {"kind": kind if slash else "ClusterSecretStore", "name": name}
-        found = [_external(placed(dict(it), parts.namespace), store) for it in parts.secrets]
-        files[EXTERNAL_SECRETS] = outputs.dump_all(found, "For the External Secrets Operator: names, no values.")
+        found = [_external(it, store) for it in secrets]
+        files[f"{HELD}/{listed}"] = outputs.dump_all(found, "For the External Secrets Operator: names, no values.")
     return files
 
 
@@ -260,8 +265,8 @@ def _external(secret: Mapping[str, Json], store: dict[str, Json]) -> dict[str, J
 # -- controllers -------------------------------------------------------------------------------------------------------
 
 
-def _argocd(release: Release, parts: Parts, git: Git) -> str:
-    """Return two Applications: the operator's chart from the private registry, and this folder from git."""
+def _argocd(release: Release, parts: Parts, git: Git, *, held: bool) -> str:
+    """Return the Applications: the Secrets, the operator's chart from the private registry, and this folder from git."""
     chart: dict[str, Json] = {
         "repoURL": release.repository,
         "chart": release.chart,
@@ -269,12 +274,14 @@ def _argocd(release: Release, parts: Parts, git: Git) -> str:
         "helm": {"releaseName": release.name, "valuesObject": dict(release.values)},
     }
     site: dict[str, Json] = {"repoURL": git.url, "path": git.path, "targetRevision": git.revision}
+    first = _application("wandb-secrets", release.namespace, {**site, "path": git.at(HELD)}, wave="-1")
     return outputs.dump_all(
         [
+            *([first] if held else []),
             _application("wandb-operator", release.namespace, chart, wave="0"),
             _application("wandb", parts.namespace, site, wave="1"),
         ],
-        "For Argo CD; the second waits, by its retries, for what the first defines. The registry must be known to it:\n"
+        "For Argo CD; each waits, by its retries, for what the others define. The registry must be known to it:\n"
         f"argocd repo add {release.repository} --type helm --enable-oci --name wandb-charts",
     )
 
@@ -300,7 +307,7 @@ def _application(name: str, namespace: str, source: dict[str, Json], *, wave: st
     return {"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": metadata, "spec": spec}
 
 
-def _flux(release: Release, git: Git) -> dict[str, str]:
+def _flux(release: Release, git: Git, *, held: bool) -> dict[str, str]:
     """Return what Flux syncs (one file, applied once), and the operator as a HelmRelease from the private registry."""
     source: dict[str, Json] = {"kind": "GitRepository", "name": "wandb"}
     repository: dict[str, Json] = {
@@ -315,7 +322,8 @@ def _flux(release: Release, git: Git) -> dict[str, str]:
         f"{FLUX}/sync.yaml": outputs.dump_all([repository, first, second], "For Flux: kubectl apply -f this, once."),
         f"{FLUX}/{OPERATOR}/helm.yaml": outputs.dump_all(_helm_release(release), "The operator, from the private registry."),
         f"{FLUX}/{OPERATOR}/{KUSTOMIZATION}": _kustomization(
-            [f"../../{OPERATOR}/{NAMESPACES}", "helm.yaml"], "What ../sync.yaml syncs first."
+            [f"../../{OPERATOR}/{NAMESPACES}", *([f"../../{HELD}"] if held else []), "helm.yaml"],
+            "What ../sync.yaml syncs first.",
         ),
     }
 

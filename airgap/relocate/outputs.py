@@ -98,7 +98,7 @@ def write(files: Mapping[str, str | bytes], directory: Path) -> list[str]:
         for name, content in sorted(files.items()):
             data = content.encode() if isinstance(content, str) else content
             path = directory / name
-            mode = 0o600 if name == SECRETS else 0o644
+            mode = 0o600 if path.name == SECRETS else 0o644
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_file() and path.read_bytes() == data:
                 path.chmod(mode)

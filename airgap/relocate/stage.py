@@ -26,7 +26,7 @@ from airgap.pods import pods, without_pull_secret
 from airgap.ref import FLAT
 from airgap.relocate import outputs
 from airgap.relocate.credentials import Separated, separate
-from airgap.relocate.gitops import STYLE, Parts, Release, Style, folder, notes
+from airgap.relocate.gitops import PLAIN, STYLE, Parts, Release, Style, folder, notes
 from airgap.relocate.mirrors import MirrorOptions, mirror_files
 from airgap.relocate.probe import Values, apply
 from airgap.relocate.rendering import Renderer
@@ -156,6 +156,8 @@ class Relocation:
                 "kubectl apply --server-side -f this, before the custom resource: client-side apply copies the chart into an\n"
                 "annotation that is too small for it, and without the chart the operator waits an hour.",
             )
+        if style.secrets == PLAIN:
+            files.pop(outputs.SECRETS, None)  # they stand in the folder that a kustomization lists
         return {**files, **folder(self.release, self._parts(files), style)}
 
     def remarks(self, style: Style) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from tests.relocate.shapes import at
 from tests.relocate.test_stage import LICENSE, OPTIONS, held, relocated, whole
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airgap.lock import Lock
     from airgap.relocate import Relocation
 
@@ -66,19 +68,38 @@ def test_namespaces_are_those_of_all_objects_but_for_what_is_there_or_brought(he
     assert "others.yaml" in _listed(files)
 
 
-def test_secrets_come_plain_only_when_that_is_asked_for(whole: Relocation) -> None:
-    plain = whole.files(Style.parse("plain", ""))
-    assert "secrets.yaml" in _listed(plain)
-    assert "/secrets.yaml" not in plain[".gitignore"], plain[".gitignore"]
-    sealed = Style.parse("sealed", "")
-    assert "sealed-secrets.yaml" in _listed(whole.files(sealed))
-    assert any("kubeseal" in note for note in whole.remarks(sealed))
+@pytest.mark.parametrize(
+    ("style", "file"),
+    [("plain", "secrets.yaml"), ("sealed", "sealed-secrets.yaml"), ("external:vault", "external-secrets.yaml")],
+)
+def test_secrets_that_git_may_hold_come_with_the_first_step_as_what_is_pulled_needs_them(
+    whole: Relocation, style: str, file: str
+) -> None:
+    files = whole.files(Style.parse(style, "https://git.lan/site.git"))
+    assert _listed(files, "secrets/") == [file]
+    assert "../secrets" in _listed(files, "operator/")
+    assert _listed(files, "flux/operator/") == ["../../operator/namespaces", "../../secrets", "helm.yaml"]
+    assert not any("secrets" in it for it in _listed(files)), "in the first step, not in both"
+    first = _documents(files, "argocd/applications.yaml")[0]
+    assert (first["spec"]["source"]["path"], first["metadata"]["name"]) == ("secrets", "wandb-secrets")
+
+
+def test_plain_secrets_stand_in_one_file_that_only_its_owner_reads(whole: Relocation, tmp_path: Path) -> None:
+    whole.write(tmp_path, Style.parse("plain", ""))
+    assert [str(it.relative_to(tmp_path)) for it in tmp_path.rglob("secrets.yaml")] == ["secrets/secrets.yaml"]
+    assert (tmp_path / "secrets" / "secrets.yaml").stat().st_mode & 0o777 == 0o600
+
+
+def test_how_to_seal_is_told(whole: Relocation) -> None:
+    assert any("kubeseal" in note for note in whole.remarks(Style.parse("sealed", "")))
 
 
 def test_external_secrets_name_every_key_and_hold_no_value(whole: Relocation) -> None:
     style = Style.parse("external:SecretStore/vault", "")
     files = whole.files(style)
-    found = {(it["metadata"]["namespace"], it["metadata"]["name"]): it for it in _documents(files, "external-secrets.yaml")}
+    found = {
+        (it["metadata"]["namespace"], it["metadata"]["name"]): it for it in _documents(files, "secrets/external-secrets.yaml")
+    }
     assert set(found) == {(at(it, "metadata.namespace"), at(it, "metadata.name")) for it in whole.secrets}
     pull = found["wandb", "airgap-registry"]["spec"]
     assert pull["secretStoreRef"] == {"kind": "SecretStore", "name": "vault"}
@@ -88,7 +109,7 @@ def test_external_secrets_name_every_key_and_hold_no_value(whole: Relocation) ->
     for name, text in files.items():
         assert name == outputs.SECRETS or (LICENSE not in str(text) and "s3cret" not in str(text)), name
     assert any("NAMESPACE/NAME" in note for note in whole.remarks(style))
-    cluster_wide = _documents(whole.files(Style.parse("external:vault", "")), "external-secrets.yaml")[0]
+    cluster_wide = _documents(whole.files(Style.parse("external:vault", "")), "secrets/external-secrets.yaml")[0]
     assert cluster_wide["spec"]["secretStoreRef"]["kind"] == "ClusterSecretStore"
 
 
