@@ -23,8 +23,10 @@ from tests.world.authority import Authority
 
 if TYPE_CHECKING:
     from benchmarks.estate import Recipe
+    from benchmarks.rivals import Rival
 
 SCENES = ("mirror", "push", "verify", "tls", "many", "inventory", "jobs", "limit", "huge")
+AGAINST = ("crane", "skopeo", "oras", "regctl")
 TOOLS = {
     "airgap": ("airgap", "version", "-o", "name"),
     "crane": ("crane", "version"),
@@ -78,7 +80,7 @@ def run(session: scenes.Session, options: argparse.Namespace) -> None:
     large, many = (scaled(LARGE, 1 / 16), scaled(MANY, 1.0, 65)) if options.quick else (LARGE, MANY)
     only = set(options.only or SCENES)
     if only & {"mirror", "push", "verify", "inventory", "jobs", "limit"}:
-        plain(session, large, only)
+        plain(session, large, only, [it for it in ALL if it.name in ("airgap", *(options.against or AGAINST))])
     if "tls" in only or options.tls:
         encrypted(session, large)
     if "many" in only:
@@ -91,12 +93,12 @@ def run(session: scenes.Session, options: argparse.Namespace) -> None:
         scenes.plan(session, options.plan)
 
 
-def plain(session: scenes.Session, recipe: Recipe, only: set[str]) -> None:
+def plain(session: scenes.Session, recipe: Recipe, only: set[str], rivals: list[Rival]) -> None:
     """Run the scenes with the large estate over plain HTTP."""
     with session.source(recipe) as (estate, source):
-        scenes.mirror(session, estate, source, ALL if "mirror" in only else (Airgap(),))
+        scenes.mirror(session, estate, source, rivals if "mirror" in only else (Airgap(),))
         if "push" in only:
-            scenes.push(session, estate)
+            scenes.push(session, estate, rivals)
         if "verify" in only:
             scenes.verify(session)
         if "inventory" in only:
@@ -124,6 +126,9 @@ def parse() -> argparse.Namespace:
         "--quick", action="store_true", help="a sixteenth of the bytes and a tenth of the images: does it work?"
     )
     parser.add_argument("--only", action="append", choices=(*SCENES, "plan"), help="this scene; repeatable; default: all")
+    parser.add_argument(
+        "--against", action="append", choices=AGAINST, help="this tool in mirror and push; repeatable; default: all"
+    )
     parser.add_argument("--tls", action="store_true", help="the scenes over TLS, too, when --only names others")
     parser.add_argument("--plan", type=Path, metavar="MANIFEST", help="measure airgap plan of this manifest, too")
     parser.add_argument("--repetitions", type=int, default=3, help="of each measurement (default: %(default)s)")
