@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airgap.kube import FIELD_MANAGER, managers_of
+from airgap.errors import ClusterError
+from airgap.kube import FIELD_MANAGER, describe, is_leaving, managers_of
 from airgap.receipts import Receipts
 from airgap.sources.semver import Version
 from airgap.values import format_path
@@ -116,17 +117,44 @@ def look(kubectl: Kubectl, releases: HelmReleases, intent: Intent) -> Standing:
     )
 
 
-def refused_crds(kubectl: Kubectl, documents: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return a sentence for each CRD that may not be applied: a version in which objects are stored would vanish (C3)."""
+def refused_crds(kubectl: Kubectl, documents: Sequence[Mapping[str, Any]]) -> tuple[ClusterError, ...]:
+    """Return an error for each CRD that may not be applied: it is being deleted, or a version with stored objects vanishes."""
     found = []
     for document in documents:
-        if document.get("kind") == "CustomResourceDefinition":
-            lost = vanishing(document, kubectl.live(document) or {})
-            name = document["metadata"]["name"]
-            found += [
-                f"CRD {name} has objects stored as {version}, a version that the bundle's CRD has not" for version in lost
-            ]
+        if document.get("kind") != "CustomResourceDefinition":
+            continue
+        live = kubectl.live(document) or {}
+        name = document["metadata"]["name"]
+        if is_leaving(live):
+            found.append(ClusterError(f"CRD {name} is being deleted", hint=leaving_crd(kubectl, live)))
+        found += [
+            ClusterError(
+                f"CRD {name} has objects stored as {version}, a version that the bundle's CRD has not",
+                hint="the objects stored in that version must be migrated and removed first",
+            )
+            for version in vanishing(document, live)
+        ]
     return tuple(found)
+
+
+def leaving_crd(kubectl: Kubectl, crd: Mapping[str, Any]) -> str:
+    """Return what to do about a CRD that is being deleted: which of its objects still have finalizers, if one may look."""
+    spec = crd.get("spec") or {}
+    plural = str((spec.get("names") or {}).get("plural") or "")
+    version = next((it.get("name") for it in spec.get("versions") or () if it.get("served")), "")
+    try:
+        objects = kubectl.listed(f"{(spec.get('names') or {}).get('kind')}.{version}.{spec.get('group')}", everywhere=True)
+    except ClusterError:
+        objects = []
+    if not objects:
+        return "wait until it has gone, then run the same command again"
+    of = ", ".join(describe(it) for it in objects[:3])
+    first = objects[0].get("metadata") or {}
+    where = f"{plural} {first.get('name')} -n {first.get('namespace')}"
+    return (
+        f"it waits for the finalizers of {of}: bring their operator up, or, if it is gone for good: "
+        f'kubectl patch {where} --type=merge -p \'{{"metadata":{{"finalizers":null}}}}\''
+    )
 
 
 def vanishing(document: Mapping[str, Any], live: Mapping[str, Any]) -> tuple[str, ...]:

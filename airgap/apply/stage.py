@@ -212,7 +212,7 @@ class _Run:
         self.watch.progress.begin(name, len(documents))
         refused = refused_crds(self.kubectl, documents)
         if refused:
-            raise ClusterError(refused[0], hint="the objects stored in that version must be migrated and removed first")
+            raise refused[0]
         for document in documents:
             self._applied(document, force=force or self.options.overwrite_edits)
         self.watch.progress.end()

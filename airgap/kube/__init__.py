@@ -2,7 +2,7 @@
 
 from airgap.kube.client import FIELD_MANAGER, Kubectl, Question
 from airgap.kube.failures import ConflictError, ForbiddenError, UnknownKindError, UnreachableError
-from airgap.kube.objects import describe, identity, kind_word, managed_at, managers_of
+from airgap.kube.objects import describe, identity, is_leaving, kind_word, managed_at, managers_of
 
 __all__ = [
     "FIELD_MANAGER",
@@ -14,6 +14,7 @@ __all__ = [
     "UnreachableError",
     "describe",
     "identity",
+    "is_leaving",
     "kind_word",
     "managed_at",
     "managers_of",

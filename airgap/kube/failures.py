@@ -37,6 +37,8 @@ _FORBIDDEN = re.compile(
     r'(?:User )?"(?P<user>[^"]+)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
     r'(?: in the namespace "(?P<namespace>[^"]+)")?'
 )
+_LEAVING = re.compile(r"because it is being terminated|definition is terminating|object is being deleted", re.IGNORECASE)
+"""The API server takes nothing into what is on its way out (a namespace, a CRD)."""
 _GRANT = re.compile(r'user "(?P<user>[^"]+)".{0,300}?is attempting to grant RBAC permissions', re.DOTALL)
 _CONFLICT = re.compile(r'conflicts? with "(?P<manager>[^"]+)"[^:\n]*:(?P<fields>(?:\s*-?\s*\.\S+)+)')
 
@@ -118,6 +120,8 @@ def _refused(said: str, doing: str) -> ClusterError:
         return ConflictError(f"{doing}: {said}")
     if "doesn't have a resource type" in said or "no matches for kind" in said:
         return UnknownKindError(f"{doing}: {said}", hint="is its CustomResourceDefinition installed?")
+    if _LEAVING.search(said):
+        return ClusterError(f"{doing}: {said}", hint="wait until it has gone, then run the same command again")
     if _UNREACHABLE.search(said):
         return UnreachableError(
             f"the cluster cannot be reached ({doing}): {said}",

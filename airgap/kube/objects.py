@@ -33,6 +33,11 @@ def describe(document: Mapping[str, Any]) -> str:
     return f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
 
 
+def is_leaving(document: Mapping[str, Any] | None) -> bool:
+    """Whether an object is being deleted: it is there until its finalizers are off, and takes nothing new."""
+    return bool(((document or {}).get("metadata") or {}).get("deletionTimestamp"))
+
+
 def kind_word(api_version: str, kind: str) -> str:
     """Return the kind as kubectl takes it without doubt: ``Kind.version.group``; for the core group the kind alone.
 

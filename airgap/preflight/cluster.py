@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airgap.errors import ClusterError
 from airgap.intent import placed
@@ -68,21 +68,29 @@ def api_groups(kubectl: Kubectl, intent: Intent) -> Iterator[Finding]:
         yield Finding("api", FINE, "every API version that the charts use is served")
 
 
-def namespaces(kubectl: Kubectl, intent: Intent) -> tuple[list[Finding], list[str]]:
-    """Return findings, and the namespaces that are to be made."""
-    found, absent = [], []
+def namespaces(kubectl: Kubectl, intent: Intent) -> tuple[list[Finding], list[str], list[str]]:
+    """Return findings, the namespaces that are to be made, and those that are being deleted and take nothing now."""
+    found, absent, leaving = [], [], []
     for name in intent.namespaces:
         live = kubectl.get("Namespace", name)
         if live is None:
             absent.append(name)
             found.append(Finding("namespaces", FINE, f"namespace {name} will be made"))
         elif get(live, ("status", "phase")) == "Terminating":
+            leaving.append(name)
             remedy = f"wait until it has gone; if it does not: kubectl get namespace {name} -o yaml shows what holds it"
-            found.append(Finding("namespaces", STOP, f"namespace {name} is being deleted", remedy))
+            found.append(Finding("namespaces", STOP, f"namespace {name} is being deleted{_held_by(live)}", remedy))
         else:
             found.append(Finding("namespaces", FINE, f"namespace {name} is there"))
             found += _pod_security(live, name)
-    return found, absent
+    return found, absent, leaving
+
+
+def _held_by(live: dict[str, Any]) -> str:
+    """Return what the cluster says a namespace waits for (conditions of NamespaceStatus), or nothing."""
+    told = {it.get("type"): it.get("message") for it in get(live, ("status", "conditions")) or () if it.get("status") == "True"}  # type: ignore[union-attr]
+    said = told.get("NamespaceFinalizersRemaining") or told.get("NamespaceContentRemaining")
+    return f" ({said})" if said else ""
 
 
 def _pod_security(live: dict[str, object], name: str) -> Iterator[Finding]:

@@ -91,12 +91,12 @@ def _of_cluster(inquiry: Inquiry) -> dict[str, Callable[[], Iterable[Finding]]]:
 
 
 def _namespaces(kubectl: Kubectl, intent: Intent) -> Iterator[Finding]:
-    found, absent = cluster.namespaces(kubectl, intent)
+    found, absent, leaving = cluster.namespaces(kubectl, intent)
     yield from found
     lacking = list(cluster.rights(kubectl, intent, absent))
     yield from lacking
     if not any(it.level == STOP for it in lacking):
-        yield from cluster.grants(kubectl, intent, absent)
+        yield from cluster.grants(kubectl, intent, [*absent, *leaving])
 
 
 def _upgrade(inquiry: Inquiry) -> Iterator[Finding]:

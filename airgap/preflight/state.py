@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airgap.kube import is_leaving
 from airgap.lease import other_holder
 from airgap.preflight.report import FINE, STOP, WARN, Finding
 from airgap.releases import PENDING
-from airgap.standing import Standing, vanishing
+from airgap.standing import Standing, leaving_crd, vanishing
 from airgap.values import get
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def crds(kubectl: Kubectl, intent: Intent) -> Iterator[Finding]:
         live = kubectl.live(crd)
         if live is None:
             yield Finding("crds", FINE, f"CRD {name} will be made")
+            continue
+        if is_leaving(live):
+            yield Finding("crds", STOP, f"CRD {name} is being deleted", leaving_crd(kubectl, live))
             continue
         found = [*_vanishing(crd, live, name), *_owner(live, name, intent)]
         yield from found or [Finding("crds", FINE, f"CRD {name} is there and may be brought up to date")]

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cluster.api import WANDB, Api
 from tests.cluster.fixtures import DEMO
 from tests.cluster.site import Site, Web
+from tests.cluster.sweep import release
 from tests.world.registries import find_binary
 
 if TYPE_CHECKING:
@@ -40,12 +42,10 @@ def installed(operator: Operator) -> Iterator[Operator]:
 
 @pytest.fixture
 def site(cluster: Cluster, installed: Operator, namespace: str) -> Iterator[Site]:
-    made = Site(cluster, namespace, installed)
-    yield made
-    if made.phase != "gone":
-        patch = '{"metadata": {"finalizers": []}}'
-        cluster.kubectl("patch", "wandb", "wandb", "-n", namespace, "--type=merge", "-p", patch)
-        cluster.kubectl("delete", "wandb", "wandb", "-n", namespace, "--ignore-not-found")
+    installed.ensure()
+    yield Site(cluster, namespace, installed)
+    api = Api(cluster.server, cluster.ca_file, "admin-token")
+    release(api, f"{WANDB}/namespaces/{namespace}/weightsandbiases/wandb")
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cluster.plane import Cluster
+from tests.cluster.sweep import sweep
 from tests.world.registries import find_binary
 
 if TYPE_CHECKING:
@@ -72,6 +73,12 @@ class Operator(AbstractContextManager["Operator"]):
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=self.folder)
         return self
 
+    def ensure(self) -> None:
+        """Start it again if it is not there: a test ended it and went wrong, or it broke."""
+        if self.process is None or self.process.poll() is not None:
+            self.mount_delay = 0.0
+            self.start()
+
     def kill(self) -> None:
         """End it in the middle of whatever it does."""
         if self.process:
@@ -86,6 +93,7 @@ class Operator(AbstractContextManager["Operator"]):
     def install(self, namespace: str = OPERATOR_NAMESPACE, **values: Any) -> Iterator[None]:
         """Have the demo's operator chart in the cluster until the end of the block."""
         helm = (find_binary("helm"), "--kubeconfig", self.cluster.kubeconfig, "--namespace", namespace)
+        sweep(self.cluster)
         text = json.dumps({"airgapped": True, **values})
         chart = DEMO / "charts" / "operator"
         install = (
@@ -105,8 +113,9 @@ class Operator(AbstractContextManager["Operator"]):
             yield
         finally:
             done = self.cluster.run(*helm, "uninstall", "operator", "--wait")
+            self.cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+            sweep(self.cluster)
             assert done.returncode == 0, done.stderr
-            self.cluster.kubectl("delete", "namespace", namespace)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +20,13 @@ from airgap.demo.run import connected, upstream
 from airgap.demo.site import spec
 from airgap.demo.steps import MANIFEST
 from airgap.values import dump_yaml, load_yaml
+from tests.cluster.sweep import sweep
 from tests.world.registries import RunningRegistry, find_binary, start_docker_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.cluster.fixtures import Operator
     from tests.cluster.plane import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,6 +126,11 @@ class Site:
         cache = {"XDG_CACHE_HOME": str(self.folder.parent / "cache"), "HOME": str(self.folder)}
         return {**kept, **secret, **cache, "PYTHONPATH": str(ROOT), "AIRGAP_HELM": find_binary("helm")}
 
+    @property
+    def admin(self) -> dict[str, str]:
+        """The environment of somebody who types kubectl."""
+        return {"KUBECONFIG": str(self.cluster.kubeconfig)}
+
     def run(self, verb: str, bundle: Path, *more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(verb, bundle, *more),
@@ -177,33 +183,21 @@ class Site:
         return {key: version for key, version in named.items() if not any(name in key for name in foreign)}
 
     def remove(self) -> None:
-        """Take everything away again, whatever state it is in; the operator first, or it puts its finalizer back."""
-        for release in ("operator", "wandb"):
-            self.cluster.run(
-                *(find_binary("helm"), "--kubeconfig", self.cluster.kubeconfig, "-n", self.namespace),
-                *("uninstall", release, "--ignore-not-found", "--no-hooks"),
-            )
+        """Take everything away again, whatever state it is in: what is in the namespace goes with it, the rest is swept."""
         self.cluster.kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--wait=false")
-        self.cluster.until(self._gone, f"namespace {self.namespace} has gone", 120)
-        self.cluster.kubectl("delete", "crd", "weightsandbiases.apps.wandb.com", "--ignore-not-found")
-
-    def _gone(self) -> bool:
-        with suppress(AssertionError):
-            self.cluster.kubectl(
-                *("patch", "weightsandbiases", "wandb", "-n", self.namespace, "--type=merge"),
-                *("-p", '{"metadata":{"finalizers":null}}'),
-            )
-        return not self.cluster.get("namespace", self.namespace)
+        sweep(self.cluster)
 
 
 _NUMBERS = iter(range(10**6))
 
 
 @pytest.fixture
-def site(cluster: Cluster, operator: object, registry: RunningRegistry, tmp_path: Path) -> Iterator[Site]:
+def site(cluster: Cluster, operator: Operator, registry: RunningRegistry, tmp_path: Path) -> Iterator[Site]:
     """An empty cluster with whatever plays the operator's container, and a registry; emptied again afterwards."""
     folder = tmp_path / "home"
     folder.mkdir()
+    operator.ensure()
+    sweep(cluster)
     made = Site(cluster, registry, folder, f"wandb-{next(_NUMBERS)}")
     yield made
     made.remove()

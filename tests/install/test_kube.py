@@ -54,6 +54,11 @@ Please review the fields above--they currently have other managers."""
         ("Unable to connect: x509: certificate signed by unknown authority", ClusterError, "certificate is not accepted"),
         ('Error from server (AlreadyExists): leases "a" already exists', ConflictError, "already exists"),
         ("Error from server (Invalid): a value is wrong", ClusterError, "a value is wrong"),
+        (
+            '(Forbidden): "wandb" is forbidden: unable to create new content because it is being terminated',
+            ClusterError,
+            "it is",
+        ),
     ],
 )
 def test_a_complaint_becomes_one_sentence_of_the_right_branch(text: str, kind: type[ClusterError], words: str) -> None:

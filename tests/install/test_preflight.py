@@ -13,6 +13,8 @@ from tests.install.test_install import writes
 if TYPE_CHECKING:
     from tests.install.conftest import Bundles, Site
 
+CRD = "weightsandbiases.apps.wandb.com"
+
 pytestmark = [pytest.mark.cluster, pytest.mark.helm, pytest.mark.registry, pytest.mark.slow]
 
 
@@ -63,6 +65,41 @@ def test_a_crd_whose_stored_version_would_vanish_is_not_applied_even_if_the_chec
     assert "objects stored as v0" in said
     versions = site.cluster.get("crd", "weightsandbiases.apps.wandb.com")["spec"]["versions"]
     assert [it["name"] for it in versions] == ["v0"]
+
+
+def test_a_crd_that_is_being_deleted_is_one_finding_that_names_what_holds_it(site: Site, bundles: Bundles) -> None:
+    site.cluster.apply(_crd("v1"))
+    site.cluster.kubectl("wait", "--for=condition=Established", "crd", CRD, "--timeout=60s")
+    site.cluster.kubectl("create", "namespace", site.namespace)
+    metadata = {"name": "old", "namespace": site.namespace, "finalizers": ["finalizer.app.wandb.com"]}
+    site.cluster.apply({"apiVersion": "apps.wandb.com/v1", "kind": "WeightsAndBiases", "metadata": metadata})
+    site.cluster.kubectl("delete", "crd", CRD, "--wait=false")
+    stops = _stops(_asked(site, bundles, code=6))
+    assert list(stops) == [f"CRD {CRD} is being deleted"]
+    (remedy,) = stops.values()
+    assert f"WeightsAndBiases {site.namespace}/old" in remedy
+    said = site.refused(bundles.new, "--ignore", "crds")
+    assert f"Error: CRD {CRD} is being deleted" in said
+    advice = remedy.partition("for good: ")[2].replace("kubectl", f"{site.cluster.bin}/kubectl", 1)
+    site.cluster.run("sh", "-c", advice, env=site.admin)
+    site.cluster.until(lambda: site.cluster.get("crd", CRD) == {}, "what the remedy says helps")
+
+
+def test_a_namespace_that_is_being_deleted_is_one_finding_that_says_what_it_waits_for(site: Site, bundles: Bundles) -> None:
+    site.cluster.kubectl("create", "namespace", site.namespace)
+    metadata = {"name": "held", "namespace": site.namespace, "finalizers": ["example.com/held"]}
+    site.cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    site.cluster.kubectl("delete", "namespace", site.namespace, "--wait=false")
+    waits = lambda: "example.com/held" in json.dumps(site.cluster.get("namespace", site.namespace)["status"])  # noqa: E731
+    site.cluster.until(waits, "the namespace says what it waits for")
+    try:
+        (stop,) = _stops(_asked(site, bundles, code=6))
+        assert stop.startswith(f"namespace {site.namespace} is being deleted (Some content in the namespace has finalizers")
+        assert "example.com/held" in stop
+        assert "is being deleted" in site.refused(bundles.new, verb="install")
+    finally:
+        change = '{"metadata":{"finalizers":null}}'
+        site.cluster.kubectl("patch", "configmap", "held", "-n", site.namespace, "--type=merge", "-p", change)
 
 
 def test_each_right_that_is_missing_is_named_with_verb_and_resource(site: Site, bundles: Bundles) -> None:

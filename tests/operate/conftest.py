@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cluster.sweep import sweep
 from tests.install.conftest import Site, bundles, registry, site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.cluster.fixtures import Operator
     from tests.cluster.plane import Cluster
     from tests.install.conftest import Bundles
     from tests.world.registries import RunningRegistry
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["bundles", "registry", "site"]
 
 LIMIT = 240
+_NUMBERS = iter(range(10**6))
 
 
 def airgap(site: Site, verb: str, *more: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -39,12 +42,14 @@ def digests(site: Site) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def standing(
-    cluster: Cluster, operator: object, registry: RunningRegistry, bundles: Bundles, tmp_path_factory: Any
+    cluster: Cluster, operator: Operator, registry: RunningRegistry, bundles: Bundles, tmp_path_factory: Any
 ) -> Iterator[Site]:
     """A site on which the new bundle was installed; whoever changes something changes it back."""
     folder = tmp_path_factory.mktemp("standing") / "home"
     folder.mkdir()
-    made = Site(cluster, registry, folder, "wandb-standing")
+    operator.ensure()
+    sweep(cluster)
+    made = Site(cluster, registry, folder, f"wandb-standing-{next(_NUMBERS)}")
     try:
         made.install(bundles.new)
         made.bundle = bundles.new  # type: ignore[attr-defined]
