@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 RESTARTED_FOR = "airgap/chart"
 """Annotation of the operator's pod template: the chart for which it was last replaced."""
+WOKEN = "airgap/look-again"
+"""Annotation of the user-input Secret: when the operator was last told to look again."""
+USER_INPUT = "spec-user"
 
 
 def settle(kubectl: Kubectl, intent: Intent) -> bool:
@@ -43,6 +46,19 @@ def settle(kubectl: Kubectl, intent: Intent) -> bool:
 def version_of(document: dict[str, Any]) -> str:
     """Return the resourceVersion of an object as the API server gave it."""
     return str((document.get("metadata") or {}).get("resourceVersion") or "")
+
+
+def wake(kubectl: Kubectl, intent: Intent, when: str) -> bool:
+    """Have the operator look again at a spec that it knows; whether it could be told so.
+
+    After a failed load or apply it looks again only after an hour, or when the spec changes, or a Secret that it keeps: an
+    annotation on that of the user's input is such a change, and no other (wandb-v1.md section 11).
+    """
+    name, namespace = f"{intent.resource.name}-{USER_INPUT}", intent.resource.namespace
+    if kubectl.get("Secret", name, namespace) is None:
+        return False
+    kubectl.patch("Secret", name, namespace, {"metadata": {"annotations": {WOKEN: when}}}, how="merge")
+    return True
 
 
 def misses_chart(kubectl: Kubectl, intent: Intent) -> bool:

@@ -15,15 +15,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from airgap.apply.resource import misses_chart, restart_operator, settle, version_of
+from airgap.apply.resource import misses_chart, restart_operator, settle, version_of, wake
 from airgap.apply.steps import BOTH, OPERATOR, SERVER, chart_configmap, chart_key, delivered_by_configmap, namespace, steps
-from airgap.apply.wait import wait
+from airgap.apply.wait import INVALID, wait
 from airgap.errors import AirgapError, ClusterError, ConfigurationError
 from airgap.kube import UnreachableError, describe, identity
 from airgap.lease import holding
 from airgap.receipt import RUNNING
 from airgap.receipts import Receipts
 from airgap.standing import look, refused_crds
+from airgap.values import get
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from airgap.verdict import Proved  # an annotation only: stages are strangers at run time
 
 ALL = "all"
+SERVER_PATIENCE = 40.0
+"""Seconds that the operator's own helm gets to finish: a hook may take 30."""
 CREATED, CHANGED, SAME = "created", "changed", "already right"
 
 
@@ -283,13 +286,27 @@ class _Run:
         is_new = self.standing is None or self.standing.resource is None
         self.watch.progress.begin("custom resource", 1)
         changed = settle(self.kubectl, self.intent)
+        if not changed and self._is_given_up():
+            self._wake(INVALID)
         self._note(document, CREATED if is_new else CHANGED if changed else SAME)
         self.watch.progress.end()
         self._staged("resource")
 
+    def _is_given_up(self) -> bool:
+        """Whether the operator failed at the very spec that is there: it would not look again for an hour."""
+        return get(dict((self.standing and self.standing.resource) or {}), ("status", "phase")) == INVALID
+
+    def _wake(self, phase: str) -> bool:
+        """Have the operator look again; what its helm left in the middle before it gave up would keep it from anything."""
+        part = self.intent.server
+        if phase == INVALID and self.tools.releases.put_away_pending(part.release, part.namespace, SERVER_PATIENCE):
+            self.watch.progress.say(f"helm release {part.release} was left in the middle of a change; its record is put away")
+        return wake(self.kubectl, self.intent, now())
+
     def _up(self) -> None:
         """Wait for the server; then the chart that it no longer uses leaves the ConfigMap."""
         self.watch.on_wait()
+        self.watch.wake = self._wake
         self.watch.progress.begin("wait", len(self.intent.server.workloads()))
         view = wait(self.watch, self.watch.server, f"{self.intent.server.label}", self.options.timeout)
         for component in view.components:

@@ -34,9 +34,13 @@ STEP = 1.0
 """Seconds between two looks; a look is one run of kubectl."""
 PATIENCE = 60.0
 """Seconds for which a cluster that was there may be away while it is waited for."""
-STUCK = 90.0
-"""Seconds in ``Invalid Config`` after which waiting is given up: the operator looks again only after an hour."""
-COMPLETED, INVALID = "Completed", "Invalid Config"
+STUCK = 20.0
+"""Seconds in ``Invalid Config`` after which the operator is told to look again: by itself it does so only after an hour."""
+WAKES = 3
+"""Times that it is told so before waiting is given up. A hook has 30 s, its image's pull included: the next try finds it."""
+SILENT = 120.0
+"""Seconds in ``Loading`` after which it is told so as well: an API server that was away may have cost it its last word."""
+COMPLETED, INVALID, LOADING = "Completed", "Invalid Config", "Loading"
 SEEN = "Deployment.v1.apps,StatefulSet.v1.apps,DaemonSet.v1.apps,Job.v1.batch,Pod,Event"
 
 
@@ -81,7 +85,8 @@ class View:
 class Watch:
     """What is needed to look; ``held`` asks the registry for an image's digest (None: nobody asks), ``check`` the lease.
 
-    ``on_wait`` is told when waiting for the server begins, ``on_receipt`` each state of the receipt that was written.
+    ``on_wait`` is told when waiting for the server begins, ``on_receipt`` each state of the receipt that was written; ``wake``
+    has the operator look again, given the phase that it is in, and says whether it could.
     """
 
     kubectl: Kubectl
@@ -90,6 +95,7 @@ class Watch:
     held: Callable[[str], str] | None = None
     check: Callable[[], None] = lambda: None
     on_wait: Callable[[], None] = lambda: None
+    wake: Callable[[str], bool] = lambda _: False
     on_receipt: Callable[[Receipt], None] = lambda _: None
     _told: dict[str, str] = field(default_factory=dict, repr=False)
     _asked: dict[str, str] = field(default_factory=dict, repr=False)
@@ -183,7 +189,8 @@ class Watch:
 
 def wait(watch: Watch, look: Callable[[], View], what: str, limit: float) -> View:
     """Look until everything is up and return the last view; raises ClusterError after ``limit`` seconds, with the reason."""
-    deadline, away, invalid = time.monotonic() + limit, None, None
+    deadline, away = time.monotonic() + limit, None
+    given_up = _GivenUp(watch)
     view: View | None = None
     while True:
         watch.check()
@@ -199,11 +206,33 @@ def wait(watch: Watch, look: Callable[[], View], what: str, limit: float) -> Vie
         else:
             if view.is_up:
                 return view
-            invalid = (invalid or now) if view.phase == INVALID else None
-        is_stuck = invalid is not None and now - invalid > STUCK
+        is_stuck = view is not None and away is None and given_up.for_good(view, now)
         if view is not None and away is None and (is_stuck or now > deadline):
             raise _not_up(watch, view, what, f"the operator says {INVALID}" if is_stuck else f"after {limit:.0f} s")
         time.sleep(STEP)
+
+
+@dataclass
+class _GivenUp:
+    """Since when the operator is in a phase in which nothing more may come, and how often it was told to look again."""
+
+    watch: Watch
+    phase: str = ""
+    since: float = 0.0
+    woken: int = 0
+
+    def for_good(self, view: View, now: float) -> bool:
+        """Whether telling it to look again did not help; tells it when it is time."""
+        if view.phase != self.phase or view.phase not in (INVALID, LOADING):
+            self.phase, self.since = view.phase, now
+        if view.phase not in (INVALID, LOADING) or now - self.since <= (STUCK if view.phase == INVALID else SILENT):
+            return False
+        if self.woken == WAKES or not self.watch.wake(view.phase):
+            return view.phase == INVALID
+        self.woken += 1
+        self.since = now
+        self.watch.progress.say(f"the operator, {view.phase} for a while, is told to look again ({self.woken} of {WAKES})")
+        return False
 
 
 def _not_up(watch: Watch, view: View, what: str, when: str) -> ClusterError:

@@ -68,12 +68,16 @@ class Document:
 def parse_rendering(text: str, where: str) -> tuple[Document, ...]:
     """Take the output of ``helm template`` apart, Lists unwrapped, documents without content left out.
 
+    Helm names a file's source once, before its text: of a CRD file that has several documents, or that begins with ``---`` as
+    the W&B operator's does, the ones after the first marker are of that file too.
+
     Raises ConfigurationError that names the template (or ``where`` and the line) of what cannot be read as an object.
     """
     found: list[Document] = []
+    template = ""
     for line, part in _parts(text):
         source = _SOURCE.search(part)
-        template = source["template"] if source else ""
+        template = source["template"] if source else template
         if not _CONTENT.search(part):
             continue
         place = f"{where}: {template}" if template else where

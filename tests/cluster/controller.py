@@ -2,8 +2,9 @@
 
 It does what version 1.22 of the real one was seen to do (merging, Secrets, phases, finalizer, and what it does when
 something is wrong), with the real helm. FOLDER/operator.json says where the API server is and how the operator is to be played:
-``server``, ``ca_file``, ``token`` (of the kubelet it plays), ``retry`` (seconds between two tries at the channel; really 2) and
-``mount_delay`` (seconds until a changed ConfigMap is seen in the container; really up to a minute). Its log is stdout.
+``server``, ``ca_file``, ``token`` (of the kubelet it plays), ``retry`` (seconds between two tries at the channel; really 2),
+``hook`` (how long a hook may take; really 30s) and ``mount_delay`` (seconds until a changed ConfigMap is seen in the container;
+really up to a minute). Its log is stdout.
 
 Only what is waited for is shorter than in reality; what is done is done by the rights of the pod's own service account.
 """
@@ -21,7 +22,7 @@ import requests
 
 from tests.cluster.api import WANDB, Api, ApiError
 from tests.cluster.kubelet import Pod, Volumes, ready_pods, token
-from tests.cluster.reconcile import Reconciler, RetryError, say
+from tests.cluster.reconcile import Limits, Reconciler, RetryError, say
 from tests.cluster.spec import MergeError, NilPanicError
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ class Operator:
         self.queue = Queue()
         self.began = time.monotonic()
         self.api = Api(self.kubelet.server, self.kubelet.ca_file, token(self.kubelet, pod))
-        self.reconciler = Reconciler(self.api, pod, self.volumes, folder, settings.get("retry", 2.0))
+        limits = Limits(**{name: settings[name] for name in ("retry", "hook") if name in settings})
+        self.reconciler = Reconciler(self.api, pod, self.volumes, folder, limits)
         say(f"starting manager in {pod.namespace}/{pod.name}, airgapped={pod.flag('airgapped') or 'false'}")
 
     @property

@@ -29,7 +29,7 @@ from tests.cluster.sweep import sweep
 from tests.world.registries import find_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "airgap" / "demo" / "data"
@@ -45,6 +45,7 @@ class Operator(AbstractContextManager["Operator"]):
     cluster: Cluster
     folder: Path
     mount_delay: float = 0.0
+    hook: str = "30s"
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -60,6 +61,7 @@ class Operator(AbstractContextManager["Operator"]):
             "ca_file": str(self.cluster.ca_file),
             "token": "nodes-token",
             "retry": CHANNEL_RETRY,
+            "hook": self.hook,
             "mount_delay": self.mount_delay,
         }
         (self.folder / "operator.json").write_text(json.dumps(settings))
@@ -76,8 +78,23 @@ class Operator(AbstractContextManager["Operator"]):
     def ensure(self) -> None:
         """Start it again if it is not there: a test ended it and went wrong, or it broke."""
         if self.process is None or self.process.poll() is not None:
-            self.mount_delay = 0.0
             self.start()
+
+    @contextmanager
+    def playing(self, **differently: Any) -> Iterator[None]:
+        """Let it be played differently until the end of the block (``mount_delay``, ``hook``)."""
+        before = {name: getattr(self, name) for name in differently}
+        try:
+            self._again(differently)
+            yield
+        finally:
+            self._again(before)
+
+    def _again(self, settings: Mapping[str, Any]) -> None:
+        self.kill()
+        for name, value in settings.items():
+            setattr(self, name, value)
+        self.start()
 
     def kill(self) -> None:
         """End it in the middle of whatever it does."""

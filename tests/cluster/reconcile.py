@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,14 +33,23 @@ TRIES = 5
 PRUNE_AGAIN = 60.0
 """Seconds until a failed removal is tried again."""
 HISTORY = 10
-HOOK_LIMIT = "30s"
-"""How long a hook may take, the pull of its image included: helm's library default where nobody sets a timeout."""
 ADOPTED = (
     *("/apis/apps/v1/deployments", "/apis/apps/v1/statefulsets", "/apis/apps/v1/daemonsets"),
     *("/apis/networking.k8s.io/v1/ingresses", "/api/v1/services", "/api/v1/configmaps", "/api/v1/secrets"),
     *("/apis/rbac.authorization.k8s.io/v1/roles", "/apis/rbac.authorization.k8s.io/v1/rolebindings"),
 )
 """Objects of the release that the operator makes the custom resource an owner of."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Times that a test may shorten: between two tries at the channel, and for a hook, the pull of its image included.
+
+    The latter is helm's library default where nobody sets a timeout: 30 s as the real one was seen to give up.
+    """
+
+    retry: float = 2.0
+    hook: str = "30s"
 
 
 class RetryError(Exception):
@@ -58,8 +68,8 @@ def say(text: str) -> None:
 class Reconciler:
     """The operator's reconciler, with the rights of its service account."""
 
-    def __init__(self, api: Api, pod: Pod, volumes: Volumes, folder: Path, retry: float) -> None:
-        self.api, self.pod, self.volumes, self.folder, self.retry = api, pod, volumes, folder, retry
+    def __init__(self, api: Api, pod: Pod, volumes: Volumes, folder: Path, limits: Limits) -> None:
+        self.api, self.pod, self.volumes, self.folder, self.limits = api, pod, volumes, folder, limits
         self.made: dict[tuple[str, str], dict[str, str]] = {}
         """By custom resource, the Secrets that were made for it and their versions."""
 
@@ -179,7 +189,7 @@ class Work:
             if answer is not None and answer.status_code == requests.codes.ok:
                 said = answer.json()
                 return Spec(chart_of(said.get("chart")), said.get("values"), said.get("metadata"))
-            time.sleep(self.by.retry)
+            time.sleep(self.by.limits.retry)
         return None
 
     def _license(self, *specs: Spec) -> str:
@@ -269,7 +279,7 @@ class Work:
                 "--values",
                 f"{scratch}/values.json",
             ),
-            *("--history-max", str(HISTORY), "--server-side=false", "--timeout", HOOK_LIMIT),
+            *("--history-max", str(HISTORY), "--server-side=false", "--timeout", self.by.limits.hook),
         )
 
     def run_helm(self, *arguments: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.install.conftest import COMMAND_LIMIT, NEW_SERVER, OLD_OPERATOR, OLD_SERVER
+from tests.install.killing import make_pending
 
 if TYPE_CHECKING:
     from tests.cluster.fixtures import Operator
@@ -119,15 +120,8 @@ def test_an_operator_that_would_not_see_the_new_chart_for_a_minute_is_replaced(
 ) -> None:
     site.install(bundles.old)
     before = _operators(site)
-    operator.kill()
-    operator.mount_delay = 60.0
-    operator.start()
-    try:
+    with operator.playing(mount_delay=60.0):
         site.install(bundles.new, "--only", "server")
-    finally:
-        operator.kill()
-        operator.mount_delay = 0.0
-        operator.start()
     assert site.revisions("wandb")[-1] == f"operator-wandb-{NEW_SERVER}"
     assert "Invalid Config" not in operator.log.rpartition(f"{site.namespace}/wandb")[0][-2000:]
     assert before.isdisjoint(_operators(site))
@@ -190,3 +184,30 @@ def test_a_pod_that_does_not_come_up_is_explained_and_the_next_run_finishes(site
 def _available(site: Site, name: str) -> int:
     status = site.cluster.get("deployment", name, site.namespace)["status"]
     return int(status.get("availableReplicas", 0))
+
+
+def test_an_operator_that_gave_up_is_told_to_look_again_by_the_same_command(
+    site: Site, bundles: Bundles, operator: Operator
+) -> None:
+    site.install(bundles.old)
+    with operator.playing(hook="3s"), site.cluster.plight({"alpine/k8s": "image-not-found"}):
+        said = site.refused(bundles.new, "--timeout", "30s")
+        assert "alpine/k8s" in said
+        assert "told to look again (1 of 3)" in said
+        site.cluster.until(lambda: site.resource()["status"]["phase"] == "Invalid Config", "the operator gave up")
+    answer = site.install(bundles.new)
+    assert site.changes(answer) == {}, "the operator has the spec already, and would not look at it for an hour"
+    assert site.resource()["status"]["phase"] == "Completed"
+    assert site.revisions("wandb")[-1] == f"operator-wandb-{NEW_SERVER}"
+
+
+def test_a_release_that_the_operator_left_in_the_middle_is_put_away_and_made_anew(
+    site: Site, bundles: Bundles, operator: Operator
+) -> None:
+    site.install(bundles.new)
+    make_pending(site.cluster, site.namespace, "wandb", "pending-upgrade")
+    site.values["app"] = {"replicas": 2}
+    answer = site.install(bundles.new)
+    assert list(site.changes(answer)) == [f"WeightsAndBiases {site.namespace}/wandb"]
+    assert site.cluster.get("deployment", "wandb-app", site.namespace)["spec"]["replicas"] == 2
+    assert "another operation" in operator.log

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +13,7 @@ from airgap.kube import Kubectl
 from airgap.releases import HelmReleases
 from airgap.tools import Helm
 from airgap.values import dump_yaml
+from tests.install.killing import make_pending
 from tests.world.registries import find_binary
 
 if TYPE_CHECKING:
@@ -75,28 +73,17 @@ def test_a_release_is_installed_upgraded_rolled_back_and_removed(
 
 
 def test_the_record_of_a_killed_helm_is_put_away_and_its_objects_are_taken_over(
-    releases: HelmReleases, kubectl: Kubectl, namespace: str, tmp_path: Path
+    releases: HelmReleases, cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     chart = _chart(tmp_path, _configmap())
     releases.upgrade_install("a", chart, namespace, {})
-    _make_pending(kubectl, namespace, "pending-install")
+    make_pending(cluster, namespace, "a", "pending-install")
     newest = releases.newest("a", namespace)
     assert newest is not None
     assert newest.status == "pending-install"
     assert releases.put_away_pending("a", namespace, patience=0)
     assert releases.upgrade_install("a", chart, namespace, {}).status == "deployed"
     assert not releases.put_away_pending("a", namespace, patience=0)
-
-
-def _make_pending(kubectl: Kubectl, namespace: str, status: str) -> None:
-    """Turn the record of revision 1 into what a helm leaves that is killed in the middle."""
-    name = "sh.helm.release.v1.a.v1"
-    secret = kubectl.get("Secret", name, namespace) or {}
-    record = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
-    record["info"]["status"] = status
-    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(record).encode()))).decode()
-    change = {"data": {"release": packed}, "metadata": {"labels": {"status": status}}}
-    kubectl.patch("Secret", name, namespace, change, how="merge")
 
 
 def test_what_an_autoscaler_has_scaled_can_still_be_upgraded(

@@ -36,9 +36,15 @@ class TestParseRendering:
         assert [(document.template, document.kind) for document in documents] == [
             ("chart/templates/a.yaml", "Service"),
             ("chart/charts/sub/templates/b.yaml", "Pod"),
-            ("", "Job"),
+            ("chart/charts/sub/templates/b.yaml", "Job"),
         ]
         assert (documents[0].label, documents[0].namespace, documents[1].label) == ("Service/a", "ns", "Pod/")
+
+    def test_a_file_that_begins_with_a_marker_or_has_several_documents_is_one_file(self):
+        crds = "---\nkind: CustomResourceDefinition\n---\nkind: CustomResourceDefinition\n"
+        text = f"---\nkind: Pod\n---\n# Source: operator/crds/wandb.yaml\n{crds}---\n# Source: c/t/a.yaml\nkind: Role\n"
+        templates = [document.template for document in parse_rendering(text, "operator")]
+        assert templates == ["", "operator/crds/wandb.yaml", "operator/crds/wandb.yaml", "c/t/a.yaml"]
 
     def test_nothing_renders_nothing(self):
         assert parse_rendering("", "x") == ()
