@@ -7,9 +7,11 @@ because a kubelet refreshes a mounted ConfigMap only after a minute or so, and t
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from airgap.apply.steps import chart_key
+from airgap.errors import ClusterError
 from airgap.kube import FIELD_MANAGER, managed_at
 from airgap.kube.objects import parse_time
 from airgap.standing import RESOURCE_KIND
@@ -24,6 +26,8 @@ RESTARTED_FOR = "airgap/chart"
 WOKEN = "airgap/look-again"
 """Annotation of the user-input Secret: when the operator was last told to look again."""
 USER_INPUT = "spec-user"
+SERVED_LIMIT, SERVED_STEP = 60.0, 0.5
+"""Seconds until a CRD is served (one, on an idle API server), and between two looks."""
 
 
 def settle(kubectl: Kubectl, intent: Intent) -> bool:
@@ -46,6 +50,21 @@ def settle(kubectl: Kubectl, intent: Intent) -> bool:
 def version_of(document: dict[str, Any]) -> str:
     """Return the resourceVersion of an object as the API server gave it."""
     return str((document.get("metadata") or {}).get("resourceVersion") or "")
+
+
+def served(kubectl: Kubectl, crd: dict[str, Any]) -> None:
+    """Wait until the API server serves what a CRD defines: an object of it would be of no known kind before."""
+    deadline = time.monotonic() + SERVED_LIMIT
+    name = get(crd, ("metadata", "name"))
+    while True:
+        status: dict[str, Any] = (kubectl.live(crd) or {}).get("status") or {}
+        told = {it["type"]: it for it in status.get("conditions") or ()}
+        if told.get("Established", {}).get("status") == "True":
+            return
+        if time.monotonic() > deadline:
+            why = str(told.get("NamesAccepted", {}).get("message") or "it says nothing of why")
+            raise ClusterError(f"CRD {name} is applied and not served: {why}", hint=f"kubectl describe crd {name} says more")
+        time.sleep(SERVED_STEP)
 
 
 def wake(kubectl: Kubectl, intent: Intent, when: str) -> bool:

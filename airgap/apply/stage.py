@@ -15,10 +15,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from airgap.apply.resource import misses_chart, restart_operator, settle, version_of, wake
+from airgap.apply.resource import misses_chart, restart_operator, served, settle, version_of, wake
 from airgap.apply.steps import BOTH, OPERATOR, SERVER, chart_configmap, chart_key, delivered_by_configmap, namespace, steps
 from airgap.apply.wait import INVALID, wait
 from airgap.errors import AirgapError, ClusterError, ConfigurationError
+from airgap.intent import CRD
 from airgap.kube import UnreachableError, describe, identity
 from airgap.lease import holding
 from airgap.receipt import RUNNING
@@ -218,6 +219,8 @@ class _Run:
             raise refused[0]
         for document in documents:
             self._applied(document, force=force or self.options.overwrite_edits)
+            if document.get("kind") == CRD:
+                served(self.kubectl, document)
         self.watch.progress.end()
 
     def _applied(self, document: Object, *, force: bool = False) -> None:

