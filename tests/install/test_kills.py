@@ -31,7 +31,7 @@ LIMIT = 240 + 150 * KILLS
 def anew(site: Site, number: int) -> None:
     """Let the site be an empty cluster and an empty place in the registry."""
     site.remove()
-    site.namespace, site.prefix = f"{site.namespace.rpartition('-r')[0] or site.namespace}-r{number}", f"mirror-{number}"
+    site.namespace, site.prefix = f"killed-site-{number}-{SEED}", f"mirror-{number}"
 
 
 def finish(site: Site, bundle: Path, planned: Kill) -> Kill:
@@ -53,12 +53,13 @@ def left_behind(site: Site) -> list[str]:
 
 def rounds(site: Site, before: Path | None, bundle: Path) -> list[str]:
     """Kill half of KILLS times; ``before`` is what is installed first."""
+    anew(site, 0)
     if before:
         site.install(before)
     whole = timed(site, bundle)
     wanted = outcome(site)
     told = []
-    for number, planned in enumerate(moments(random.Random(SEED), max(1, KILLS // 2), whole)):  # noqa: S311 - moments
+    for number, planned in enumerate(moments(random.Random(SEED), max(1, KILLS // 2), whole), 1):  # noqa: S311 - moments
         anew(site, number)
         if before:
             site.install(before)
