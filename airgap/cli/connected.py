@@ -121,7 +121,7 @@ def plan_bundle(
 ) -> Planned:
     """Resolve what was discovered to a lock; with ``offers`` also the features that are not in, for their sizes."""
     manifest, discovery = upstream.manifest, looked.discovery
-    artifacts = _artifacts(upstream, looked.gathered, helm)
+    artifacts = _artifacts(upstream, looked.gathered, helm, progress)
     sources = ImageSources(upstream.client, upstream.places, scratch=upstream.scratch, artifacts=artifacts)
     resolution = resolve(discovery.requirements, sources, manifest.platforms, jobs=jobs, progress=progress)
     channel = looked.gathered.channel
@@ -138,13 +138,13 @@ def plan_bundle(
     return Planned(lock, sources, resolution.warnings, extra)
 
 
-def planned_from(upstream: Upstream, lock: Lock, helm: Helm) -> Planned:
+def planned_from(upstream: Upstream, lock: Lock, helm: Helm, progress: Progress | None = None) -> Planned:
     """Find the sources of what a lock lists; raises IntegrityError when something is not what the lock names."""
     means = Means(upstream.client, upstream.places, helm, installer_module.build())
     at_hand = [
         *charts_at_hand(upstream.manifest),
         *gather_files(upstream.manifest.files, upstream.client, upstream.places, upstream.scratch),
-        *wheels_again(lock, upstream.scratch),
+        *wheels_again(lock, upstream.scratch, progress=progress),
     ]
     artifacts = restore(lock, means, at_hand)
     local = [image.reference for image in lock.images if image.source == DOCKER_ENGINE]
@@ -152,14 +152,14 @@ def planned_from(upstream: Upstream, lock: Lock, helm: Helm) -> Planned:
     return Planned(lock, sources)
 
 
-def _artifacts(upstream: Upstream, gathered: Gathered, helm: Helm) -> list[Artifact]:
+def _artifacts(upstream: Upstream, gathered: Gathered, helm: Helm, progress: Progress) -> list[Artifact]:
     return [
         *(chart_artifact(chart.fetched) for chart in gathered.charts),
         *([spec_artifact(gathered.channel)] if gathered.channel else []),
         tool_artifact(helm, host_platform()),
         installer_artifact(installer_module.build(), __version__),
         *gather_files(upstream.manifest.files, upstream.client, upstream.places, upstream.scratch),
-        *gather_wheels(upstream.manifest.wheels, upstream.manifest.platforms, upstream.scratch),
+        *gather_wheels(upstream.manifest.wheels, upstream.manifest.platforms, upstream.scratch, progress=progress),
     ]
 
 

@@ -97,7 +97,7 @@ def command(
                     f"{bundle} was begun before and is finished now; to begin anew delete what begins with {bundle}.partial"
                 )
                 _same_base(bundle, lock, chosen)
-            planned = planned_from(upstream, lock, helm)
+            planned = planned_from(upstream, lock, helm, progress)
         else:
             looked = look(upstream, values_files, helm, flags.pop("kube_version"), progress)
             planned = plan_bundle(upstream, looked, helm, jobs=jobs, progress=progress)

@@ -45,7 +45,7 @@ def command(bundle: Path | None, store: Path | None, address: str, **flags: Any)
     """Serve BUNDLE (read-only, straight from the tar) and, with --store, a registry that takes pushes.
 
     /v2/ is the registry, /charts/index.yaml the chart repository, /api/v1/operator/channel the release channel; /simple/ lists
-    the Python packages among the bundle's files, for pip --index-url.
+    the bundle's Python packages, for pip --index-url.
     """
     if bundle is None and store is None:
         raise ConfigurationError("there is nothing to serve", hint="name a bundle, or a folder with --store, or both")

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airgap.errors import ConfigurationError, IntegrityError
+from airgap.progress import Progress
 from airgap.sources.artifacts import wheel_artifact
 from airgap.sources.pip import Pip, Target
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 PYTHON, PLATFORM = "dev.airgap.wheel.python", "dev.airgap.wheel.platform"
 """Annotations of a package: the target that it was chosen for."""
+GETTING = "getting Python packages"
 ROUNDS = 10
 """Times that pip is asked for what the target needs and this machine would not; each round finds at least one project more."""
 METADATA_LIMIT = 16 * 1024 * 1024
@@ -187,19 +189,28 @@ def _without_marker(need: Requirement) -> str:
 
 
 def gather_wheels(
-    entries: Sequence[WheelEntry], platforms: Sequence[Platform], scratch: Path, pip: Pip | None = None
+    entries: Sequence[WheelEntry],
+    platforms: Sequence[Platform],
+    scratch: Path,
+    pip: Pip | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Artifact, ...]:
     """Download what the manifest asks for, into ``scratch``; a wheel that serves several targets is carried once.
 
     Raises ConfigurationError, ToolError, NetworkError, UnauthorizedError, IntegrityError.
     """
-    made: dict[str, Artifact] = {}
     wanted = [(target, entry) for entry in entries for target in targets(entry, platforms)]
-    pip = pip or (Pip.find() if wanted else None)
+    if not wanted:
+        return ()
+    pip, progress = pip or Pip.find(), progress or Progress()
+    made: dict[str, Artifact] = {}
+    progress.begin(GETTING, len(wanted))
     for number, (target, entry) in enumerate(wanted):
-        assert pip  # noqa: S101  (there is something to get)
-        for wheel in _gathered(pip, entry, target, scratch / f"wheels-{number}"):
+        wheels = _gathered(pip, entry, target, scratch / f"wheels-{number}")
+        progress.done(f"{', '.join(entry.requirements)} for {target}", f"{len(wheels)} wheels")
+        for wheel in wheels:
             made.setdefault(wheel.path.name, _artifact(wheel, target))
+    progress.end()
     return tuple(made.values())
 
 
@@ -229,7 +240,7 @@ def _artifact(wheel: Wheel, target: Target) -> Artifact:
     return wheel_artifact(wheel.path, wheel.version, {PYTHON: target.python, PLATFORM: target.platform})
 
 
-def wheels_again(lock: Lock, scratch: Path, pip: Pip | None = None) -> tuple[Artifact, ...]:
+def wheels_again(lock: Lock, scratch: Path, pip: Pip | None = None, progress: Progress | None = None) -> tuple[Artifact, ...]:
     """Download the packages of a lock by version and digest, into ``scratch``; raises as ``gather_wheels`` does."""
     groups: dict[Target, dict[str, str]] = {}
     for artifact in lock.artifacts:
@@ -238,11 +249,15 @@ def wheels_again(lock: Lock, scratch: Path, pip: Pip | None = None) -> tuple[Art
             target = Target(artifact.annotations[PYTHON], platform, tags(platform))
             pin = f"{artifact.name.partition('-')[0]}=={artifact.version}"
             groups.setdefault(target, {})[pin] = artifact.content.digest.hex
+    if not groups:
+        return ()
+    pip, progress = pip or Pip.find(), progress or Progress()
     made = []
-    pip = pip or (Pip.find() if groups else None)
+    progress.begin(GETTING, len(groups))
     for number, (target, pins) in enumerate(groups.items()):
-        assert pip  # noqa: S101  (there is something to get)
         folder = scratch / f"wheels-again-{number}"
         pip.again(folder, target, pins)
         made += [_artifact(wheel, target) for wheel in _read(folder)]
+        progress.done(f"packages for {target}", f"{len(pins)} wheels")
+    progress.end()
     return tuple(made)

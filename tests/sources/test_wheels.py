@@ -137,7 +137,7 @@ def test_a_bundle_brings_packages_that_pip_installs_inside(site: Site, tmp_path:
     )
     first, second, lock = tmp_path / "a.tar", tmp_path / "b.tar", tmp_path / "x.lock"
 
-    run("plan", "-f", str(manifest), "--lock", str(lock))
+    assert "client for Python" in run("plan", "-f", str(manifest), "--lock", str(lock))
     run("mirror", str(first), "-f", str(manifest))
     offer(site, *wheels, wheel(built, "client", "2.0"))
     run("mirror", str(second), "-f", str(manifest), "--lock", str(lock))
