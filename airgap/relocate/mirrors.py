@@ -97,6 +97,9 @@ def _hosts_toml(host: str, location: Location, options: MirrorOptions) -> str:
     path = "/".join(filter(None, ("/v2", _place(host, location))))
     lines = [
         f"# /etc/containerd/certs.d/{host}/hosts.toml: {host}/... comes from {location}, and from nowhere else",
+        f"# If {location.registry} asks for a user: a kubelet looks into pull secrets for {host}, the name in the pod.",
+        "# Give them that entry too, or containerd itself the user: config.toml,",
+        f'# [plugins."io.containerd.grpc.v1.cri".registry.configs."{location.registry}".auth]',
         f'server = "{base}"',
         "",
         f'[host."{base}{path}"]',

@@ -324,6 +324,7 @@ class Cluster(AbstractContextManager["Cluster"]):
             ),
             *(f"--service-account-key-file={self._signer.key}", f"--service-account-signing-key-file={self._signer.key}"),
             *("--endpoint-reconciler-type=none", "--enable-priority-and-fairness=false", "--profiling=false"),
+            "--kubelet-preferred-address-types=InternalIP",
             *(f"--audit-policy-file={self.folder}/audit.yaml", f"--audit-log-path={self.folder}/audit.log"),
         )
         deadline = time.monotonic() + START_LIMIT
