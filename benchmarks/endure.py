@@ -378,7 +378,9 @@ class Trial:
             "push", base.name, *where, *rate, "--jobs", str(options.jobs), "--log-format", "json", "-o", "json"
         )
         stage = Stage("push", "push", command, self.folder, private.written, own=False)
-        needed = int(json.loads(self._out("push", base.name, *where[:3], "--dry-run", "-q", "-o", "json"))["plan"]["bytes"])
+        needed = int(
+            json.loads(self._out("push", base.name, *where[:3], "--dry-run", "--probe", "-q", "-o", "json"))["plan"]["bytes"]
+        )
         stage.total = needed
         self._fire(stage, private.written, needed)
         again = json.loads(self._out("push", base.name, *where[:3], "-q", "-o", "json"))

@@ -147,7 +147,7 @@ class VolumesTarget:
         return PiecesMedium(str(self._base), pieces, self._identity.whole)
 
     def seal(self, installer: bytes, jobs: int, progress: Progress) -> None:
-        """See Target: each slice is read once more for its digest."""
+        """See Target: each slice is read once more for its digest: blobs come in parallel, not in the order of a slice."""
         crew = Crew(jobs)
         zipped = zip_for(installer)
         named = Digest.of(zipped)
