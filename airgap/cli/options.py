@@ -175,17 +175,37 @@ def reach(command: Command) -> Command:
 
 
 def registry(command: Command) -> Command:
-    """Add --registry and what it takes to reach it."""
+    """Add --registry, given once, and what it takes to reach it."""
+    told = "The private registry, with a path prefix if it has one."
+    return _registry("registry_name", told, command, callback=_only)
+
+
+def registries(command: Command) -> Command:
+    """Add --registry, repeatable, and what it takes to reach them."""
+    told = "The private registry, with a path prefix if it has one; several get the same one after the other."
+    return _registry("registry_names", told, command)
+
+
+def _only(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> str:
+    """Return the one registry; the last of several would win silently otherwise."""
+    if len(value) != 1:
+        raise click.BadParameter(f"given {len(value)} times ({', '.join(value)}); {ctx.info_name} takes one.", ctx, param)
+    return value[0]
+
+
+def _registry(name: str, told: str, command: Command, callback: Callable[..., Any] | None = None) -> Command:
     return _apply(
         command,
         [
             click.option(
                 "--registry",
-                "registry_name",
+                name,
                 metavar="REGISTRY[/PREFIX]",
                 required=True,
+                multiple=True,
                 envvar="AIRGAP_REGISTRY",
-                help="The private registry, with a path prefix if it has one.",
+                callback=callback,
+                help=told,
             ),
             click.option(
                 "--layout",
@@ -236,6 +256,20 @@ def settings_of(options: dict[str, Any]) -> HostSettings:
     """Take what says how TLS is spoken out of the options of ``reach``."""
     names = ("plain_http", "ca_file", "cert", "key", "insecure_skip_tls_verify")
     return HostSettings(**{name: options.pop(name) for name in names})
+
+
+def targets(options: dict[str, Any], *, jobs: int = JOBS, rate: Rate | None = None) -> tuple[Target, ...]:
+    """Build the targets of ``registries``, each once: the same flags for all, credentials from where logins keep them.
+
+    Raises ConfigurationError.
+    """
+    names = tuple(dict.fromkeys(options.pop("registry_names")))
+    if len(names) > 1 and (options["username"] or options["password_stdin"]):
+        raise ConfigurationError(
+            f"one user and password cannot be meant for {len(names)} registries ({', '.join(names)})",
+            hint="log in to each (docker login, REGISTRY_AUTH_FILE), or push to one after the other",
+        )
+    return tuple(target({**options, "registry_name": name}, jobs=jobs, rate=rate) for name in names)
 
 
 def explicit_credential(username: str | None, *, from_stdin: bool) -> Credential | None:

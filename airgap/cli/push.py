@@ -10,11 +10,10 @@ import click
 
 from airgap import push as stage
 from airgap.cli import bundle as bundle_option
-from airgap.cli import options
-from airgap.cli.output import OutputFile, emit, table, write_whole, written_json
-from airgap.cli.pace import duration
-from airgap.cli.progress import human
+from airgap.cli import job, options, pushing
+from airgap.cli.output import OutputFile, emit, write_whole, written_json
 from airgap.push.journal import noted_uploads
+from airgap.push_job import CLAIM
 from airgap.registry import Registry
 from airgap.shard import Shard
 
@@ -31,10 +30,12 @@ Examples:
   airgap push wandb.tar --registry reg.lan:5000/mirror
   python3 wandb.tar push wandb.tar --registry harbor.lan/wandb --ca-file ca.pem --dry-run
   cat password | airgap push wandb.tar --registry reg.lan --username robot --password-stdin
-  airgap push wandb.tar --registry reg.lan:5000/mirror --shard 2/4""",
+  airgap push wandb.tar --registry reg.lan:5000/mirror --registry other.lan/mirror
+  airgap push wandb.tar --registry reg.lan:5000/mirror --shard 2/4
+  python3 wandb.tar push wandb.tar --registry reg.lan:5000/mirror --job 4 > push-job.yaml""",
 )
 @bundle_option.argument
-@options.registry
+@options.registries
 @options.jobs
 @options.limit_rate
 @click.option("--dry-run", is_flag=True, help="Ask the registry what is missing, list it, send nothing.")
@@ -47,6 +48,15 @@ Examples:
     envvar="AIRGAP_SHARD",
     help="Do one share of the push, e.g. 2/4 (from 1), while others do theirs; auto/4: by the index of a Kubernetes Job's pod.",
 )
+@click.option(
+    "--job",
+    "pods",
+    type=click.IntRange(1, 1000),
+    metavar="COUNT",
+    help="Print a Kubernetes Job whose COUNT pods make this push, each its share; send nothing.",
+)
+@click.option("--job-image", default="", metavar="REFERENCE", help="With --job: an image with python3, 3.10 or newer.")
+@click.option("--job-claim", default=CLAIM, metavar="NAME", show_default=True, help="With --job: the claim with the bundle.")
 @click.option("--include-foreign", is_flag=True, help="Push layers that their publisher wants fetched from elsewhere.")
 @click.option("--upload-host", "upload_hosts", multiple=True, help="Another host to which the registry may send uploads.")
 @click.option("--receipt", type=OutputFile(), help="Write what is in the registry now, as JSON.")
@@ -59,6 +69,9 @@ def command(
     dry_run: bool,
     probe: bool,
     share: str,
+    pods: int | None,
+    job_image: str,
+    job_claim: str,
     include_foreign: bool,
     upload_hosts: tuple[str, ...],
     receipt: Path | None,
@@ -72,62 +85,39 @@ def command(
     """
     progress = options.progress(flags)
     shard = Shard.parse(share, os.environ)
-    target = options.target(flags, jobs=jobs, rate=options.rate(limit_rate))
+    rate = options.rate(limit_rate)
+    if pods:
+        told = job.rest(jobs=jobs, rate=limit_rate, count=pods, include_foreign=include_foreign, upload_hosts=upload_hosts)
+        with bundle_option.open_bundle(bundle) as reader:
+            digest = reader.digest
+        click.echo(job.text(bundle, digest, flags, count=pods, image=job_image, claim=job_claim, rest=told), nl=False)
+        return
+    targets = options.targets(flags, jobs=jobs, rate=rate)
     with bundle_option.open_bundle(bundle) as reader:
-        noted = nullcontext(None) if dry_run else noted_uploads(bundle, reader.digest, target.location, os.environ, shard)
-        with noted as sessions:
-            registry = Registry(
-                target.client, target.location.registry, push=True, upload_hosts=upload_hosts, sessions=sessions
-            )
-            result = stage.push(
-                reader,
-                registry,
-                target.location,
-                jobs=jobs,
-                progress=progress,
-                dry_run=dry_run,
-                probing=probe,
-                include_foreign=include_foreign,
-                shard=shard,
-            )
-    for warning in result.warnings:
-        progress.warn(warning)
+
+        def push(target: options.Target) -> PushResult:
+            noted = nullcontext(None) if dry_run else noted_uploads(bundle, reader.digest, target.location, os.environ, shard)
+            with noted as sessions:
+                registry = Registry(
+                    target.client, target.location.registry, push=True, upload_hosts=upload_hosts, sessions=sessions
+                )
+                result = stage.push(
+                    reader,
+                    registry,
+                    target.location,
+                    jobs=jobs,
+                    progress=progress,
+                    dry_run=dry_run,
+                    probing=probe,
+                    include_foreign=include_foreign,
+                    shard=shard,
+                )
+            for warning in result.warnings:
+                progress.warn(warning)
+            return result
+
+        endings = pushing.each(targets, push, progress)
     if receipt and not dry_run:
-        write_whole(receipt, written_json(result.receipt()))
-    emit(output_format, data=_data(result), table=_table(result), names=[str(item.reference) for item in result.landed])
-
-
-def _data(result: PushResult) -> dict[str, Any]:
-    left = {"blobs": len(result.plan.blobs), "manifests": len(result.plan.manifests), "bytes": result.plan.size}
-    return {**result.receipt(), **result.counts(), "dryRun": result.dry_run, "plan": left}
-
-
-def _table(result: PushResult) -> str:
-    rows = [(str(item.reference), item.digest.short, item.note) for item in result.landed]
-    if result.dry_run:
-        told = (
-            f"would send {len(result.plan.blobs) + len(result.plan.manifests)} blobs and manifests, {human(result.plan.size)}"
-        )
-    else:
-        told = _summary(result)
-    return f"{table(('REFERENCE', 'DIGEST', 'WHAT HAPPENED'), rows)}\n\n{result.location}: {told}{_rest(result)}"
-
-
-def _rest(result: PushResult) -> str:
-    """Return what a share says of the others."""
-    if result.shard.is_whole:
-        return ""
-    left = (
-        f"{len(result.awaiting)} images and charts wait for blobs of other shares" if result.awaiting else "nothing is missing"
-    )
-    return f"; share {result.shard}: {left}"
-
-
-def _summary(result: PushResult) -> str:
-    """Return what was done in one line: sent, kept, mounted, skipped, retried, time, speed."""
-    kept = f", of which the registry kept {human(result.kept_size)} from an earlier run" if result.kept_size else ""
-    speed = f", {human(result.sent_size / result.seconds)}/s" if result.sent_size and result.seconds else ""
-    return (
-        f"sent {result.sent} ({human(result.sent_size + result.kept_size)}{kept}), mounted {result.mounted}, "
-        f"already there {result.skipped}, retried {result.retried}, in {duration(result.seconds)}{speed}"
-    )
+        write_whole(receipt, written_json(pushing.receipt(endings)))
+    emit(output_format, data=pushing.data(endings), table=pushing.text(endings), names=pushing.names(endings))
+    pushing.refuse_failures(endings)

@@ -23,5 +23,9 @@ def test_every_file_of_the_package_that_is_no_module_is_packed() -> None:
 
 
 def test_the_default_manifest_is_installed_where_it_is_looked_for() -> None:
-    placed = {f"{folder}/{Path(name).name}" for folder, name in SETTINGS["options.data_files"].items()}
+    placed = {
+        f"{folder}/{Path(name.strip()).name}"
+        for folder, names in SETTINGS["options.data_files"].items()
+        for name in names.split(",")
+    }
     assert [name for name in placed if name.endswith(DEFAULT_NAME)]
