@@ -92,12 +92,13 @@ def charts(registry: Registry, receipt: Receipt) -> tuple[Chart, Chart]:
     """Return the operator's and the server's chart as they were pushed; raises NotFoundError, IntegrityError."""
     location = receipt.place
     return (
-        _chart(registry, location, OPERATOR, receipt.operator_version),
-        _chart(registry, location, SERVER, receipt.server_version),
+        chart(registry, location, OPERATOR, receipt.operator_version),
+        chart(registry, location, SERVER, receipt.server_version),
     )
 
 
-def _chart(registry: Registry, location: Location, name: str, version: str) -> Chart:
+def chart(registry: Registry, location: Location, name: str, version: str) -> Chart:
+    """Return a chart as it was pushed; raises NotFoundError, IntegrityError."""
     repository = location.repository(f"{CHARTS}/{name}")
     try:
         manifest = registry.get_manifest(repository, chart_tag(version))

@@ -6,15 +6,17 @@ install meant: the new one, the one begun last (perhaps killed half-way) and the
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airgap.errors import ClusterError
+from airgap.errors import ClusterError, ConfigurationError
 from airgap.kube import FIELD_MANAGER, describe, is_leaving, managers_of
 from airgap.receipts import Receipts
 from airgap.sources.semver import Version
-from airgap.values import format_path
-from airgap.wandb import API_VERSION, GROUP, KIND
+from airgap.values import format_path, get, leaves
+from airgap.wandb import API_VERSION, GROUP, KIND, effective
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
     from airgap.receipt import Receipt
     from airgap.releases import HelmReleases, Release
     from airgap.values import ValuePath
+    from airgap.wandb import CustomResource
 
 RESOURCE_KIND = f"{KIND}.{API_VERSION.partition('/')[2]}.{GROUP}"
 """The custom resource as kubectl takes it."""
+USER_INPUT = "spec-user"
+"""The Secret ``<custom resource>-spec-user``: what administrators set in the System Console (wandb-v1.md section 1)."""
 SHOWN = 60
 """Characters of a value that a sentence repeats."""
 
@@ -115,6 +120,50 @@ def look(kubectl: Kubectl, releases: HelmReleases, intent: Intent) -> Standing:
         server=releases.newest(intent.server.release, intent.server.namespace),
         operator_values=releases.values(operator.name, operator.namespace) if operator else {},
     )
+
+
+@dataclass(frozen=True)
+class Console:
+    """What administrators set in the System Console: a layer between the custom resource and the release channel.
+
+    ``problem``: why the operator cannot read it, and would do nothing at all.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    problem: str = ""
+
+    @classmethod
+    def of(cls, secret: Mapping[str, Any] | None) -> Console:
+        """Read the Secret; None is one that nobody has made yet."""
+        if secret is None:
+            return cls()
+        found = {}
+        for key in ("chart", "values"):
+            try:
+                found[key] = json.loads(base64.b64decode((secret.get("data") or {})[key]) or b"null")
+            except (LookupError, ValueError, RecursionError) as error:
+                return cls(problem=f"its key {key} is no JSON ({type(error).__name__}: {error})")
+        values = found["values"]
+        return cls(values if isinstance(values, dict) else {})
+
+    def clashes(self, resource: CustomResource, operator_namespace: str) -> tuple[str, ...]:
+        """Return why the operator could not lay ``resource`` over this, which it would only log."""
+        found = [self.problem] if self.problem else []
+        found += [
+            f"{format_path(path)} is null there and set in the custom resource, on which the operator panics"
+            for path, value in leaves(dict(self.values))
+            if value is None and get(resource.values, path) is not None
+        ]
+        try:
+            effective(resource.values, dict(self.values), {}, operator_namespace)
+        except ConfigurationError as error:
+            found.append(error.message)
+        return tuple(found)
+
+
+def console(kubectl: Kubectl, resource: CustomResource) -> Console:
+    """Return what the System Console has set for a custom resource; raises ClusterError."""
+    return Console.of(kubectl.get("Secret", f"{resource.name}-{USER_INPUT}", resource.namespace))
 
 
 def refused_crds(kubectl: Kubectl, documents: Sequence[Mapping[str, Any]]) -> tuple[ClusterError, ...]:

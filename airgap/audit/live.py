@@ -18,7 +18,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from airgap.audit.judge import Allowance, Bench, Subject, configured_hosts
+from airgap.audit.judge import Allowance, Bench, Subject, configured_hosts, true_variables
 from airgap.audit.stage import AIRGAPPED, CHANNEL_URL
 from airgap.errors import AirgapError, ClusterError
 from airgap.kube import UnreachableError
@@ -27,7 +27,7 @@ from airgap.pulled import KNOWN, MIRRORED, PENDING, Known, Pulled, of_events, pu
 from airgap.scan import Document, scan, scan_values
 from airgap.trouble.words import items, text
 from airgap.values import get, parse_path
-from airgap.verdict import ALLOWED, CHART, CONTAINER, IMAGE, INERT, OPEN, SETTING, UNREAD, Finding, Verdict
+from airgap.verdict import ALLOWED, CHART, CONTAINER, IMAGE, INERT, OPEN, SETTING, UNREAD, URL, Finding, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -60,7 +60,10 @@ class LiveOptions:
 
 @dataclass(frozen=True)
 class Live:
-    """What was read. ``user`` is what the System Console wrote, None for nothing; ``unread`` is (what, why)."""
+    """What was read. ``user`` is what the System Console wrote, None for nothing; ``unread`` is (what, why).
+
+    ``rendered``: what the operator would make of the layers as they are now, None if that was not asked for.
+    """
 
     location: Location
     images: Mapping[str, str] = field(hash=False)
@@ -71,6 +74,8 @@ class Live:
     objects: tuple[Object, ...] = field(repr=False)
     user: Mapping[str, Json] | None = field(default=None, hash=False, repr=False)
     unread: tuple[tuple[str, str], ...] = ()
+    node_mirrors: bool = False
+    rendered: Subject | None = field(default=None, repr=False)
 
     def of(self, *kinds: str) -> list[Object]:
         """Return the objects of these kinds."""
@@ -99,6 +104,7 @@ def read(kubectl: Kubectl, receipts: Sequence[Receipt], location: Location, reso
         operator_namespace=newest.operator_namespace,
         objects=tuple(objects),
         user=_spec(user, unread) if user else None,
+        node_mirrors=newest.node_mirrors,
         unread=tuple(unread),
     )
 
@@ -149,6 +155,7 @@ def audit_live(live: Live, options: LiveOptions) -> Verdict:
         *_images(live, known),
         *_workloads(live, bench),
         *_user_input(live, bench),
+        *_rendered(live, bench),
         *_environment(live),
         *_policies(live),
         *(
@@ -198,6 +205,31 @@ def _workloads(live: Live, bench: Bench) -> Iterator[Finding]:
         subject = Subject(CLUSTER, (document,))
         for hit in scan((document,)).urls:
             yield replace(bench.judge(subject, hit), template=namespace)
+
+
+def _rendered(live: Live, bench: Bench) -> Iterator[Finding]:
+    """Yield what the next reconcile would pull and ask for: it may be more than what runs (a switch, a CronJob, a hook)."""
+    subject = live.rendered
+    if subject is None:
+        return
+    seen = replace(bench, true_variables=true_variables(subject.documents))
+    for hit in scan(subject.documents).hits:
+        judged = seen.judge(subject, hit)
+        if hit.reference is None or hit.kind == URL or hit.document.is_test or judged.verdict == INERT:
+            yield judged
+            continue
+        reference = hit.reference
+        place = live.location.relocate(reference) if reference.registry != live.location.registry else reference
+        wanted = Known(live.location, live.images).wanted(place)
+        is_known = str(reference.digest) in wanted if reference.digest else str(place) in live.images
+        if is_known and (place == reference or live.node_mirrors):
+            yield replace(judged, verdict=ALLOWED, reason="it was installed by airgap", fix="")
+        elif place == reference:
+            told = f"the operator would pull it next, and no receipt has {place}"
+            fix = "switch off what asks for it, or install a bundle that has it"
+            yield replace(judged, verdict=OPEN, reason=told, fix=fix)
+        else:
+            yield judged
 
 
 def _template(item: Object) -> Json:

@@ -66,7 +66,7 @@ class AuditOptions:
     ``channel_values`` are the release channel's (from the bundle): hosts that only they name are not the user's.
     ``node_mirrors``: the nodes have the mirror files. ``pull_secret``: warn of pods that name no pull secret.
     ``chart_in_configmap``: the file names that the chart ConfigMap holds; None if that is not known. ``others``: objects that
-    are applied beside the charts, as they are.
+    are applied beside the charts, as they are. ``user_input`` is what the System Console has set in the cluster already.
     """
 
     operator_release: str = "operator"
@@ -78,6 +78,7 @@ class AuditOptions:
     pull_secret: bool = True
     chart_in_configmap: tuple[str, ...] | None = None
     others: tuple[Mapping[str, Json], ...] = field(default=(), hash=False, repr=False)
+    user_input: Mapping[str, Json] = field(default_factory=dict, hash=False, repr=False)
     jobs: int = JOBS
 
 
@@ -149,7 +150,8 @@ def _rendered(
     )
     for chart, release, namespace, is_server in plans:
         try:
-            values = effective(resource.values, {}, {}, options.operator_namespace).values if is_server else operator_values
+            merged = effective(resource.values, dict(options.user_input), {}, options.operator_namespace) if is_server else None
+            values = merged.values if merged else operator_values
             with tempfile.TemporaryDirectory(prefix="airgap-audit-") as scratch:
                 copy = Copy(chart, Path(scratch))
                 text = copy.bear(

@@ -18,7 +18,7 @@ from airgap.cli.render import layout
 from airgap.errors import AirgapError, ClusterError, NotClosedError
 from airgap.receipt import Receipt
 from airgap.registry import Registry
-from airgap.standing import look
+from airgap.standing import console, look
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,6 +139,7 @@ def _install(run: _Run, ready: Prepared, bundle: Path) -> apply.Outcome:
     for note in ready.relocation.notes:
         run.progress.warn(note)
     verdict = _audit(run, ready)
+    _same_console(ready)
     run.stage("apply", f"{ready.intent.operator.label} and {ready.intent.server.label}")
     run.receipt = _receipt(ready, node_mirrors=run.node_mirrors).after(*STAGES[:4])
     watch = apply.Watch(ready.kubectl, ready.intent, run.progress, ready.held)
@@ -146,6 +147,16 @@ def _install(run: _Run, ready: Prepared, bundle: Path) -> apply.Outcome:
     watch.on_receipt = lambda receipt: setattr(run, "receipt", receipt)
     tools = apply.Tools(ready.kubectl, ready.releases, ready.site.operator_chart)
     return apply.apply(verdict.proved, ready.intent, tools, run.options, watch=watch, receipt=run.receipt)
+
+
+def _same_console(ready: Prepared) -> None:
+    """Refuse when somebody set something in the System Console since this began (a push may take hours): it was not judged."""
+    resource = ready.intent.resource
+    if console(ready.kubectl, resource) != ready.console:
+        raise ClusterError(
+            f"the System Console's settings of {resource.namespace}/{resource.name} changed since this install began",
+            hint="run it again: they are part of what is audited",
+        )
 
 
 def _preflight(run: _Run, ready: Prepared) -> None:
@@ -204,6 +215,7 @@ def _audit(run: _Run, ready: Prepared) -> Verdict:
             pull_secret=bool(ready.intent.pull_secret),
             chart_in_configmap=relocation.chart_files,
             others=relocation.others,
+            user_input=ready.console.values,
             jobs=run.jobs,
         ),
         helm=found.helm,

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from airgap import standing
 from airgap.cli import cluster, inside, options
 from airgap.cli.render import rewritten
-from airgap.errors import ClusterError
+from airgap.errors import ClusterError, ConfigurationError
 from airgap.intent import Intent, Part
 from airgap.preflight.registry import Ends
 from airgap.registry import Registry
 from airgap.releases import HelmReleases
 from airgap.scan import parse_rendering
+from airgap.standing import Console
 from airgap.transport import Client, CredentialStore
 from airgap.values import load_yaml_all
 from airgap.wandb import effective
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from airgap.ref import Location
     from airgap.relocate import Relocation
     from airgap.tools import Helm
+    from airgap.wandb import CustomResource
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -109,6 +112,7 @@ class Prepared:
     ends: Ends
     kube_version: str
     server_values: Mapping[str, Any]
+    console: Console
 
     def held(self, image: str) -> str:
         """Return the digest that the registry answers with for an image of a pod, or an empty string."""
@@ -135,7 +139,9 @@ def prepared(bundle: Path, values_files: tuple[str, ...], flags: dict[str, Any],
     with inside.site(bundle, flags.pop("helm_path")) as found:
         version = flags["kube_version"] = inside.kube_version(flags["kube_version"] or _version_of(client))
         relocation = rewritten(found, target, values_files, flags)
-        intent, server_values = _intent(found, relocation, target.pull, version)
+        console = _console(client, relocation.resource)
+        values = layered(relocation.resource, console, relocation.operator_namespace)
+        intent = _intent(found, relocation, target.pull, version, values)
         openshift = load_yaml_all(relocation.mirrors[MIRROR_FILE], MIRROR_FILE) if mirrors == OPENSHIFT else []
         intent = replace(intent, pull_secret=pull_secret, mirrors=tuple(it for it in openshift if isinstance(it, dict)))
         yield Prepared(
@@ -147,7 +153,8 @@ def prepared(bundle: Path, values_files: tuple[str, ...], flags: dict[str, Any],
             target=target,
             ends=_ends(target),
             kube_version=version,
-            server_values=server_values,
+            server_values=values,
+            console=console,
         )
 
 
@@ -172,12 +179,27 @@ def _ends(target: Target) -> Ends:
     return Ends(registry, target.location, inside_names[0], target.pull, inside_names[1])
 
 
-def _intent(found: Site, relocation: Relocation, location: Location, version: str) -> tuple[Intent, Mapping[str, Any]]:
-    """Return the intent, and the values that the operator will give to helm for the server."""
+def _console(client: Kubectl, resource: CustomResource) -> Console:
+    """Return what the System Console has set already; what cannot be read is told by preflight, with the other findings."""
+    try:
+        return standing.console(replace(client, pauses=()), resource)
+    except ClusterError:
+        return Console()
+
+
+def layered(resource: CustomResource, console: Console, operator_namespace: str) -> Mapping[str, Any]:
+    """Return the values that the operator will give to helm; without the System Console's where it cannot merge them."""
+    try:
+        return effective(resource.values, dict(console.values), {}, operator_namespace).values
+    except ConfigurationError:
+        return effective(resource.values, {}, {}, operator_namespace).values
+
+
+def _intent(found: Site, relocation: Relocation, location: Location, version: str, values: Mapping[str, Any]) -> Intent:
+    """Return the intent; ``values`` are what the operator will give to helm for the server."""
     resource = relocation.resource
-    values = effective(resource.values, {}, {}, relocation.operator_namespace).values
     operator = (found.operator_chart, relocation.operator_release, relocation.operator_namespace)
-    intent = Intent(
+    return Intent(
         bundle=found.lock.name,
         lock=found.lock.digest,
         location=location,
@@ -190,7 +212,6 @@ def _intent(found: Site, relocation: Relocation, location: Location, version: st
         chart_configmap=relocation.chart_configmap,
         images={str(location.relocate(image.reference)): str(image.digest) for image in found.lock.images},
     )
-    return intent, values
 
 
 def _part(helm: Helm, version: str, placed: tuple[Chart, str, str], values: Mapping[str, Any]) -> Part:

@@ -20,7 +20,8 @@ from airgap.receipts import Receipts
 from airgap.releases import HelmReleases
 from airgap.relocate.outputs import chart_configmap
 from airgap.scan import parse_rendering
-from airgap.wandb import CustomResource, LocalChart, effective
+from airgap.standing import console
+from airgap.wandb import CustomResource, LocalChart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -149,11 +150,12 @@ class _Back:
         self.operator, self.server = stage.charts(registry, target)
         self.resource = CustomResource.from_document(dict(target.resource), f"receipt {target.number}")
         self.lock = stage.as_lock(target, self.location)
+        self.console = console(kubectl, self.resource)
         self.intent = self._intent()
 
     def _intent(self) -> Intent:
         target, resource = self.target, self.resource
-        values = effective(resource.values, {}, {}, target.operator_namespace).values
+        values = installing.layered(resource, self.console, target.operator_namespace)
         operator = self._part(self.operator, target.operator_release, target.operator_namespace, target.operator_values)
         delivered = isinstance(resource.chart, LocalChart)
         name = self._charts_name(operator) if delivered else ""
@@ -199,6 +201,7 @@ class _Back:
                 allow=allow,
                 node_mirrors=node_mirrors or self.target.node_mirrors,
                 pull_secret=bool(self.target.pull_secret),
+                user_input=self.console.values,
                 chart_in_configmap=_files(charts) if charts else None,
             ),
             helm=self.helm,

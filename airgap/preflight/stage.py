@@ -83,6 +83,7 @@ def _of_cluster(inquiry: Inquiry) -> dict[str, Callable[[], Iterable[Finding]]]:
         "crds": lambda: state.crds(kubectl, intent),
         "lease": lambda: [state.other_install(kubectl, intent)],
         "upgrade": lambda: _upgrade(inquiry),
+        "console": lambda: state.system_console(kubectl, intent),
         "secrets": lambda: contents.needed(kubectl, intent),
         "pull secret": lambda: contents.pull_secret(kubectl, intent),
         "storage": lambda: contents.storage(kubectl, intent),

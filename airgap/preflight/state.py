@@ -8,8 +8,8 @@ from airgap.kube import is_leaving
 from airgap.lease import other_holder
 from airgap.preflight.report import FINE, STOP, WARN, Finding
 from airgap.releases import PENDING
-from airgap.standing import Standing, leaving_crd, vanishing
-from airgap.values import get
+from airgap.standing import USER_INPUT, Standing, console, leaving_crd, vanishing
+from airgap.values import get, leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,6 +67,19 @@ def other_install(kubectl: Kubectl, intent: Intent) -> Finding:
         return Finding("lease", FINE, "no other install is running")
     remedy = f"wait for it to end; if it was killed, its lease runs out after {holder.duration} s"
     return Finding("lease", STOP, f"another install is running: {holder}", remedy)
+
+
+def system_console(kubectl: Kubectl, intent: Intent) -> Iterator[Finding]:
+    """Yield what in the System Console's settings would keep the operator from taking the custom resource."""
+    found = console(kubectl, intent.resource)
+    name = f"Secret {intent.resource.namespace}/{intent.resource.name}-{USER_INPUT}"
+    clashes = found.clashes(intent.resource, intent.operator.namespace)
+    for sentence in clashes:
+        remedy = "correct it in the System Console, or in --values; the operator says nothing of it and stays with the old spec"
+        yield Finding("console", STOP, f"the System Console's settings ({name}): {sentence}", remedy)
+    if not clashes:
+        told = f"{sum(1 for _ in leaves(dict(found.values)))} settings of the System Console are part of what is judged"
+        yield Finding("console", FINE, told if found.values else "the System Console has set nothing")
 
 
 def upgrade(standing: Standing, intent: Intent, *, allow_older: bool, overwrite_edits: bool) -> Iterator[Finding]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from airgap.apply.stage import check_proof
 from airgap.apply.steps import CONFIGMAP_LIMIT, chart_configmap, chart_key, steps
 from airgap.apply.wait import Component, View, components
 from airgap.errors import ConfigurationError
@@ -18,8 +20,9 @@ from airgap.receipt import Receipt
 from airgap.ref import Location
 from airgap.releases import Release
 from airgap.scan import Document
-from airgap.standing import Standing, is_older, vanishing
+from airgap.standing import Console, Standing, is_older, vanishing
 from airgap.trouble import Surroundings
+from airgap.verdict import prove
 from airgap.wandb import CustomResource, LocalChart
 
 CHART = "/charts/operator-wandb-1.0.0.tgz"
@@ -207,6 +210,36 @@ def test_a_stored_version_that_would_vanish_is_named() -> None:
     live = {"status": {"storedVersions": ["v1", "v2"]}}
     assert vanishing({"spec": {"versions": [{"name": "v1"}]}}, live) == ("v2",)
     assert vanishing({"spec": {"versions": [{"name": "v1"}]}}, {}) == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"operator_values": {"airgapped": False}},
+        {"resource": _resource({"a": 2})},
+        {"resource": CustomResource("wandb", "apps", LocalChart("/charts/other.tgz"), {"a": 1})},
+        {"location": Location.parse("reg.lan/elsewhere")},
+        {"lock": Digest.of(b"other")},
+    ],
+)
+def test_what_is_not_what_was_proved_is_not_applied(change: dict[str, Any]) -> None:
+    intent = _intent()
+    proved = prove(intent.operator_values, intent.resource, intent.location, intent.lock)
+    check_proof(proved, intent)
+    with pytest.raises(ConfigurationError, match="is not what was audited"):
+        check_proof(proved, replace(intent, **change))
+
+
+def test_settings_of_the_system_console_are_read_and_clashes_told() -> None:
+    resource = _resource({"app": {"replicas": 1}, "a": 1})
+    data = {"chart": "null", "values": '{"app": {"replicas": null, "x": null}, "b": 1}'}
+    console = Console.of({"data": {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}})
+    assert console.values["b"] == 1
+    (told,) = console.clashes(resource, "ops")
+    assert told.startswith("app.replicas is null there")
+    assert Console.of(None).clashes(resource, "ops") == ()
+    assert "its key chart is no JSON" in Console.of({"data": {}}).clashes(resource, "ops")[0]
+    assert "app is a map in" in Console({"app": "oops"}).clashes(resource, "ops")[0]
 
 
 def test_a_receipt_reads_back_as_it_was_written_and_its_facts_hold_no_values() -> None:

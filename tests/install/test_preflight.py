@@ -57,6 +57,32 @@ def test_everything_that_is_wrong_is_told_at_once_each_with_a_remedy(site: Site,
     assert _stops(relaxed) == {}
 
 
+def test_settings_of_the_system_console_that_would_stop_the_operator_are_found(site: Site, bundles: Bundles) -> None:
+    site.cluster.kubectl("create", "namespace", site.namespace)
+    _console(site, {"app": "oops"})
+    (told,) = _stops(_asked(site, bundles, code=6))
+    assert f"Secret {site.namespace}/wandb-spec-user" in told
+    assert "app is a map in" in told
+    assert "a string in" in told
+    _console(site, {"app": None})
+    (told,) = _stops(_asked(site, bundles, code=6))
+    assert "app is null there" in told
+
+
+def test_what_the_system_console_switches_on_is_part_of_what_is_proved(site: Site, bundles: Bundles) -> None:
+    site.cluster.kubectl("create", "namespace", site.namespace)
+    _console(site, {"mysql": {"install": True}})
+    said = site.refused(bundles.new, code=5)
+    assert "mysql" in said
+    assert site.cluster.get("crd", "weightsandbiases.apps.wandb.com") == {}
+
+
+def _console(site: Site, values: dict[str, Any]) -> None:
+    metadata = {"name": "wandb-spec-user", "namespace": site.namespace}
+    data = {"chart": "null", "values": json.dumps(values), "metadata": "null"}
+    site.cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data})
+
+
 def test_a_crd_whose_stored_version_would_vanish_is_not_applied_even_if_the_check_is_ignored(
     site: Site, bundles: Bundles
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.install.conftest import NEW_SERVER, OLD_OPERATOR, OLD_SERVER, USER
 from tests.operate.conftest import airgap
+from tests.operate.test_status import console_edit
 
 if TYPE_CHECKING:
     from tests.cluster.fixtures import Operator
@@ -277,6 +278,25 @@ def test_what_runs_is_closed_until_somebody_changes_it(standing: Site):
     assert ran.returncode == 5
     opened = {it["text"] for it in json.loads(ran.stdout)["findings"] if it["verdict"] == "open"}
     assert opened == {"https://telemetry.evil.example/x", "AIRGAPPED=false"}
+
+
+def test_what_the_operator_would_pull_next_is_judged_before_it_does(standing: Site, operator: Operator):
+    operator.kill()
+    try:
+        console_edit(standing, {"mysql": {"install": True}})
+        ran = airgap(standing, "audit", "--live", "-o", "json")
+        blind = airgap(standing, "audit", "--live", "--no-render")
+        console_edit(standing, {"global": "nonsense"})
+        clash = airgap(standing, "audit", "--live")
+    finally:
+        console_edit(standing, {})
+        operator.start()
+    assert ran.returncode == 5, ran.stderr
+    opened = {(it["text"], it["reason"]) for it in json.loads(ran.stdout)["findings"] if it["verdict"] == "open"}
+    assert any("mysql" in text for text, _ in opened), opened
+    assert blind.returncode == 0, blind.stdout
+    assert clash.returncode == 5
+    assert "global is a map in" in clash.stdout
 
 
 def test_a_pod_that_ran_an_outside_image_and_ended_is_found(standing: Site):

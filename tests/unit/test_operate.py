@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from airgap.audit.judge import Subject
 from airgap.audit.live import Live, LiveOptions, audit_live
 from airgap.errors import ClusterError
 from airgap.pulled import KNOWN, MIRRORED, OUTSIDE, PENDING, UNKNOWN, Known, judge, of_events, pulled
 from airgap.receipt import DONE, FAILED, Receipt
 from airgap.ref import LAYOUTS, Location, Reference
 from airgap.rollback import as_lock, choose
+from airgap.scan import Document
 from airgap.status import Observation, compare, role_of
 from airgap.status.drift import drifts, in_force
 from airgap.status.observe import Kept
@@ -235,6 +237,30 @@ def test_an_operator_that_asks_the_channel_is_open_and_one_that_does_not_is_clos
     assert audit_live(live(operator(AIRGAPPED="true")), LiveOptions())
     assert [it for it, _ in verdicts(live(operator(AIRGAPPED="false")), "setting")] == [OPEN]
     assert "no operator" in verdicts(live(), "setting")[0][1]
+
+
+@pytest.mark.parametrize(
+    ("image", "mirrors", "verdict", "told"),
+    [
+        (NAME, False, ALLOWED, "installed by airgap"),
+        (f"reg.lan/p/docker.io/wandb/local@{ONE}", False, ALLOWED, "installed by airgap"),
+        (f"reg.lan/p/docker.io/wandb/local@{TWO}", False, OPEN, "no receipt has"),
+        ("reg.lan/p/docker.io/wandb/new:1", False, OPEN, "no receipt has"),
+        ("docker.io/wandb/local:1", True, ALLOWED, "installed by airgap"),
+        ("docker.io/wandb/local:1", False, OPEN, "outside"),
+        ("docker.io/wandb/new:1", True, OPEN, "outside"),
+        ("not//an image", False, OPEN, "cannot be read"),
+    ],
+)
+def test_what_would_be_pulled_next_is_held_against_the_receipts(image, mirrors, verdict, told):
+    spec: dict[str, Any] = {
+        "schedule": "x",
+        "jobTemplate": {"spec": {"template": {"spec": {"containers": [{"image": image}]}}}},
+    }
+    rendered = Subject("c-1", (Document("c/templates/x.yaml", {"kind": "CronJob", "metadata": {"name": "a"}, "spec": spec}),))
+    ((found, reason),) = verdicts(live(rendered=rendered, node_mirrors=mirrors), "container")
+    assert found == verdict
+    assert told in reason
 
 
 def test_a_channel_inside_is_allowed_and_its_url_judged():
