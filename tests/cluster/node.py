@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,14 +84,13 @@ class Node(AbstractContextManager["Node"]):
         """
         program = kubelet()
         made = cls(cluster, Path(tempfile.mkdtemp(prefix="node-")))
-        try:
+        with ExitStack() as undo:
+            undo.callback(made.stop)
             made._prepare(certs, sandbox)
             made._start(program)
             made._wait()
             made.ctr("images", "pull", "--user", ":".join(user), "--hosts-dir", str(certs), sandbox)
-        except BaseException:
-            made.stop()
-            raise
+            undo.pop_all()
         return made
 
     def log(self, name: str) -> str:

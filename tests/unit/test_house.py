@@ -17,6 +17,7 @@ import click
 import pytest
 
 from airgap.cli import VERBS, cli
+from airgap.cli.audit_live import command as live_audit
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE_LINES = 500
@@ -186,7 +187,7 @@ def test_each_command_of_the_readme_exists_with_its_options(words: list[str]) ->
     verb = words[0]
     assert verb in {*VERBS, "--help"}
     if verb in VERBS:
-        command = cli.get_command(click.Context(cli), verb)
+        command = live_audit if "--live" in words else cli.get_command(click.Context(cli), verb)
         assert command
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         known |= {"-h", "--help"}
