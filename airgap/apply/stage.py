@@ -23,7 +23,7 @@ from airgap.intent import CRD
 from airgap.kube import UnreachableError, describe, identity
 from airgap.lease import holding
 from airgap.receipt import RUNNING
-from airgap.receipts import Receipts
+from airgap.receipts import LABELS, Receipts
 from airgap.standing import look, refused_crds
 from airgap.values import get
 
@@ -145,13 +145,11 @@ class _Run:
 
     def namespaces(self) -> None:
         """Make the namespaces that are not there: one that is may be ours to use but not to change."""
-        absent = [
-            name
-            for name in self.intent.namespaces
-            if name not in self.intent.own_namespaces and self.kubectl.get("Namespace", name) is None
-        ]
-        if absent:
-            self._objects("namespaces", tuple(namespace(name) for name in absent), force=False)
+        wanted = [name for name in self.intent.namespaces if name not in self.intent.own_namespaces]
+        live = {name: self.kubectl.get("Namespace", name) for name in wanted}
+        ours = [name for name, it in live.items() if it is None or _is_ours(it)]
+        if ours:
+            self._objects("namespaces", tuple(namespace(name) for name in ours), force=False)
 
     def begin(self, lease: Lease) -> None:
         """Look at what stands, refuse what must be asked for, and write that it has begun."""
@@ -348,3 +346,9 @@ def now() -> str:
 def _metadata(document: Object) -> Object:
     metadata = document.get("metadata")
     return metadata if isinstance(metadata, dict) else {}
+
+
+def _is_ours(live: Object) -> bool:
+    """Whether an install has made it: its labels say so."""
+    labels = _metadata(live).get("labels") or {}
+    return all(labels.get(key) == text for key, text in LABELS.items())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airgap.intent import placed
+from airgap.receipts import LABELS
 from airgap.values import get
 from airgap.wandb import LocalChart
 
@@ -59,8 +60,8 @@ def steps(intent: Intent) -> tuple[Step, ...]:
 
 
 def namespace(name: str) -> Object:
-    """Return a Namespace."""
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    """Return a Namespace, marked as ours: a run that is killed right after making it has no receipt that says so."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(LABELS)}}
 
 
 def chart_configmap(wanted: Object, live: Mapping[str, Any] | None, used: str) -> tuple[Object, tuple[str, ...]]:

@@ -112,8 +112,11 @@ def outcome(site: Site) -> dict[str, Any]:
     items = [it for kind in KINDS for it in cluster.objects(kind, site.namespace)]
     items += [it for kind in CLUSTER_KINDS for it in cluster.objects(kind, selector="app.kubernetes.io/managed-by=Helm")]
     items += [cluster.get("crd", "weightsandbiases.apps.wandb.com")]
+    scaled = {it["spec"]["scaleTargetRef"]["name"] for it in items if it["kind"] == "HorizontalPodAutoscaler"}
     objects = {f"{it['kind']}/{it['metadata']['name']}": _bare(it) for it in items if not _is_record(it)}
-    text = json.dumps(objects, sort_keys=True).replace(site.namespace, "NAMESPACE").replace(f"/{site.prefix}", "/PREFIX")
+    for name in scaled:
+        del objects[f"Deployment/{name}"]["spec"]["replicas"]
+    text = json.dumps(objects, sort_keys=True).replace(site.namespace, "NAMESPACE").replace(site.prefix, "PREFIX")
     found: dict[str, Any] = json.loads(_TIME.sub("TIME", text))
     return {**found, "releases": {name: release(site, name) for name in ("operator", "wandb")}}
 
@@ -152,6 +155,8 @@ def _bare(item: dict[str, Any]) -> dict[str, Any]:
     owners = [{key: value for key, value in it.items() if key != "uid"} for it in metadata.pop("ownerReferences", [])]
     annotations = {key: text for key, text in metadata.pop("annotations", {}).items() if key != _REVISION}
     kept = {key: value for key, value in item.items() if key not in ("metadata", "status", "data")}
+    if item["kind"] == "Service":
+        kept["spec"] = {key: value for key, value in item["spec"].items() if key not in ("clusterIP", "clusterIPs")}
     data = {key: _plain(text) if item["kind"] == "Secret" else _facts(text) for key, text in (item.get("data") or {}).items()}
     return {**kept, "metadata": {**metadata, "annotations": annotations, "owners": owners}, "data": data}
 
