@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import report, scenes
+from benchmarks import report, scenes, world
 from benchmarks.estate import HUGE, LARGE, MANY, scaled
 from benchmarks.measure import FailedError
 from benchmarks.rivals import ALL, Airgap, Crane
@@ -34,6 +34,7 @@ TOOLS = {
     "oras": ("oras", "version"),
     "regctl": ("regctl", "version", "--format", "{{.VCSTag}}"),
     "registry": ("registry", "--version"),
+    "docker-registry": ("docker-registry", "--version"),
     "helm": ("helm", "version", "--template", "{{.Version}}"),
 }
 
@@ -47,7 +48,7 @@ def main() -> int:
     home = session_folder / "home"
     home.mkdir()
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
-    session = scenes.Session(session_folder, cache, environment, options.repetitions, say)
+    session = scenes.Session(session_folder, cache, environment, options.repetitions, say, options.registry)
     begun = time.time()
     try:
         run(session, options)
@@ -130,6 +131,12 @@ def parse() -> argparse.Namespace:
         "--against", action="append", choices=AGAINST, help="this tool in mirror and push; repeatable; default: all"
     )
     parser.add_argument("--tls", action="store_true", help="the scenes over TLS, too, when --only names others")
+    parser.add_argument(
+        "--registry",
+        choices=tuple(world.REGISTRIES),
+        default="registry",
+        help="the registry at both ends (default: %(default)s, version 3)",
+    )
     parser.add_argument("--plan", type=Path, metavar="MANIFEST", help="measure airgap plan of this manifest, too")
     parser.add_argument("--repetitions", type=int, default=3, help="of each measurement (default: %(default)s)")
     parser.add_argument("--work", type=Path, default=None, help="where to work, with room for 16 GiB (default: $TMPDIR)")

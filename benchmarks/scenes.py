@@ -39,6 +39,7 @@ class Session:
     environment: dict[str, str]
     repetitions: int
     say: Any
+    registry: str = "registry"
     runs: list[dict[str, Any]] = field(default_factory=list)
     estates: dict[str, Any] = field(default_factory=dict)
 
@@ -68,7 +69,7 @@ class Session:
     @contextmanager
     def target(self, tls: Authority | None = None) -> Iterator[RunningRegistry]:
         """Give an empty registry; its contents go afterwards."""
-        registry = world.start(self.folder / "targets", tls=tls)
+        registry = world.start(self.folder / "targets", self.registry, tls=tls)
         try:
             yield registry
         finally:
@@ -84,7 +85,7 @@ class Session:
         estate = build(recipe, cache or self.cache)
         home = estate.layout.parent
         self.estates[estate.title] = {"images": len(estate.images), "blobs": len(estate.blobs), "bytes": estate.size}
-        registry = world.start(self.folder / "sources", storage=home / "storage", tls=tls)
+        registry = world.start(self.folder / "sources", self.registry, storage=home / "storage", tls=tls)
         try:
             if not (home / "filled").exists():
                 world.fill(registry, estate)

@@ -1,4 +1,4 @@
-"""Registries on loopback for a benchmark: CNCF distribution 3, whose logs tell what they were asked.
+"""Registries on loopback for a benchmark: CNCF distribution 3 or 2.8, whose logs tell what they were asked.
 
 The source keeps its storage beside the estate, so that it is filled once.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tests.world.registries import RunningRegistry, start_distribution3
+from tests.world.registries import RunningRegistry, start_distribution3, start_docker_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,18 +23,22 @@ if TYPE_CHECKING:
     from tests.world.authority import Authority
 
 ACCESS = re.compile(r'msg="response completed.*?http\.request\.method=(\w+).*?http\.request\.uri="?([^\s"]+)')
-"""What distribution 3 logs of each request."""
+"""What distribution logs of each request."""
+REGISTRIES = {"registry": start_distribution3, "docker-registry": start_docker_registry}
+"""CNCF distribution by the names of its programs: version 3, and 2.8 as Debian has it."""
 BLOCK = 1024 * 1024
 
 
-def start(folder: Path, *, storage: Path | None = None, tls: Authority | None = None) -> RunningRegistry:
-    """Start a registry in a folder of its own under ``folder``; ``storage``: where its contents lie, if elsewhere."""
+def start(
+    folder: Path, program: str = "registry", *, storage: Path | None = None, tls: Authority | None = None
+) -> RunningRegistry:
+    """Start one of REGISTRIES in a folder of its own under ``folder``; ``storage``: where its contents lie, if elsewhere."""
     config: dict[str, object] = {}
     if storage:
         storage.mkdir(parents=True, exist_ok=True)
         config = {"storage": {"filesystem": {"rootdirectory": str(storage)}, "delete": {"enabled": True}}}
     folder.mkdir(exist_ok=True)
-    return start_distribution3(folder, tls=tls, config=config)
+    return REGISTRIES[program](folder, tls=tls, config=config)
 
 
 def asked(registry: RunningRegistry, start: int = 0) -> dict[str, int]:

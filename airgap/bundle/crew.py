@@ -58,8 +58,9 @@ class Crew:
             for thread in threads:
                 thread.start()
                 started += 1
-            while _running(ended) and not self._stopping.is_set():
-                next(end for end in ended if not end.is_set()).wait(POLL)
+            for end in ended:  # each is looked at once: it may end between a look and a wait
+                while not (self._stopping.is_set() or end.wait(POLL)):
+                    pass
         finally:
             self._rest(ended[:started])
         if self._failures:
