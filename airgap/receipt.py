@@ -127,6 +127,12 @@ class Receipt:
         """Return the receipt with more stages done."""
         return replace(self, stages=tuple(dict.fromkeys((*self.stages, *stages))))
 
+    @property
+    def charts_name(self) -> str:
+        """The ConfigMap that the operator mounts at /charts, as it was applied; by the name that W&B documents if none was."""
+        listed = [name for _, kind, space, name in self.objects if kind == "ConfigMap" and space == self.operator_namespace]
+        return next((name for name in listed if name.endswith("-charts")), "wandb-charts")
+
     def with_objects(self, keys: Iterable[ObjectKey]) -> Receipt:
         """Return the receipt with more objects applied."""
         return replace(self, objects=tuple(dict.fromkeys((*self.objects, *keys))))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airgap.errors import ClusterError, ConfigurationError
+from airgap.intent import CRD
 from airgap.kube import FIELD_MANAGER, describe, is_leaving, managers_of
 from airgap.receipts import Receipts
 from airgap.sources.semver import Version
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from airgap.kube import Kubectl
     from airgap.receipt import Receipt
     from airgap.releases import HelmReleases, Release
-    from airgap.values import ValuePath
+    from airgap.values import Json, ValuePath
     from airgap.wandb import CustomResource
 
 RESOURCE_KIND = f"{KIND}.{API_VERSION.partition('/')[2]}.{GROUP}"
@@ -39,6 +40,15 @@ _SERVANTS = frozenset(
     {FIELD_MANAGER, "manager", "wandb-controller-manager", "controller", "operator", "kube-controller-manager"}
 )
 """Field managers of ours and of the operator: all others are hands."""
+
+
+def decoded(secret: Mapping[str, Any], key: str) -> Json:
+    """Return what one of the operator's Secrets keeps under ``key``: JSON; nothing at all is null (wandb-v1.md section 1).
+
+    Raises LookupError where there is no such key, ValueError and RecursionError for what is no JSON.
+    """
+    found: Json = json.loads(base64.b64decode((secret.get("data") or {})[key]) or b"null")
+    return found
 
 
 @dataclass(frozen=True, order=True)
@@ -140,7 +150,7 @@ class Console:
         found = {}
         for key in ("chart", "values"):
             try:
-                found[key] = json.loads(base64.b64decode((secret.get("data") or {})[key]) or b"null")
+                found[key] = decoded(secret, key)
             except (LookupError, ValueError, RecursionError) as error:
                 return cls(problem=f"its key {key} is no JSON ({type(error).__name__}: {error})")
         values = found["values"]
@@ -170,7 +180,7 @@ def refused_crds(kubectl: Kubectl, documents: Sequence[Mapping[str, Any]]) -> tu
     """Return an error for each CRD that may not be applied: it is being deleted, or a version with stored objects vanishes."""
     found = []
     for document in documents:
-        if document.get("kind") != "CustomResourceDefinition":
+        if document.get("kind") != CRD:
             continue
         live = kubectl.live(document) or {}
         name = document["metadata"]["name"]

@@ -63,34 +63,14 @@ class Skopeo:
 
     def fetch(self, bench: Bench, estate: Estate, source: RunningRegistry, out: Path) -> list[Step]:
         check = f"--src-tls-verify={str(not source.plain_http).lower()}"
-        lines = [
-            (
-                "skopeo",
-                "copy",
-                "--all",
-                "--quiet",
-                check,
-                f"docker://{source.host}/{image.name}",
-                f"oci:{out}/layout:{flat(image.name)}",
-            )
-            for image in estate.images
-        ]
+        copy = ("skopeo", "copy", "--all", "--quiet", check)
+        lines = [(*copy, f"docker://{source.host}/{it.name}", f"oci:{out}/layout:{flat(it.name)}") for it in estate.images]
         return [Step("copy", bench.script("skopeo-copy", lines)), _tar(out)]
 
     def fill(self, bench: Bench, estate: Estate, target: RunningRegistry) -> list[Step]:
         check = f"--dest-tls-verify={str(not target.plain_http).lower()}"
-        lines = [
-            (
-                "skopeo",
-                "copy",
-                "--all",
-                "--quiet",
-                check,
-                f"oci:{estate.layout}:{flat(image.name)}",
-                f"docker://{target.host}/{PREFIX}/{image.name}",
-            )
-            for image in estate.images
-        ]
+        copy, there = ("skopeo", "copy", "--all", "--quiet", check), f"docker://{target.host}/{PREFIX}"
+        lines = [(*copy, f"oci:{estate.layout}:{flat(it.name)}", f"{there}/{it.name}") for it in estate.images]
         return [Step("push", bench.script("skopeo-push", lines))]
 
 
@@ -100,34 +80,14 @@ class Oras:
 
     def fetch(self, bench: Bench, estate: Estate, source: RunningRegistry, out: Path) -> list[Step]:
         plain = ("--from-plain-http",) if source.plain_http else ()
-        lines = [
-            (
-                "oras",
-                "cp",
-                "--no-tty",
-                *plain,
-                "--to-oci-layout",
-                f"{source.host}/{image.name}",
-                f"{out}/layout:{flat(image.name)}",
-            )
-            for image in estate.images
-        ]
+        copy = ("oras", "cp", "--no-tty", *plain, "--to-oci-layout")
+        lines = [(*copy, f"{source.host}/{it.name}", f"{out}/layout:{flat(it.name)}") for it in estate.images]
         return [Step("cp", bench.script("oras-cp", lines)), _tar(out)]
 
     def fill(self, bench: Bench, estate: Estate, target: RunningRegistry) -> list[Step]:
         plain = ("--to-plain-http",) if target.plain_http else ()
-        lines = [
-            (
-                "oras",
-                "cp",
-                "--no-tty",
-                *plain,
-                "--from-oci-layout",
-                f"{estate.layout}:{flat(image.name)}",
-                f"{target.host}/{PREFIX}/{image.name}",
-            )
-            for image in estate.images
-        ]
+        copy = ("oras", "cp", "--no-tty", *plain, "--from-oci-layout")
+        lines = [(*copy, f"{estate.layout}:{flat(it.name)}", f"{target.host}/{PREFIX}/{it.name}") for it in estate.images]
         return [Step("push", bench.script("oras-push", lines))]
 
 
@@ -136,31 +96,13 @@ class Regctl:
     name: str = "regctl"
 
     def fetch(self, bench: Bench, estate: Estate, source: RunningRegistry, out: Path) -> list[Step]:
-        lines = [
-            (
-                "regctl",
-                *_host(source),
-                "image",
-                "copy",
-                f"{source.host}/{image.name}",
-                f"ocidir://{out}/layout:{flat(image.name)}",
-            )
-            for image in estate.images
-        ]
+        copy = ("regctl", *_host(source), "image", "copy")
+        lines = [(*copy, f"{source.host}/{it.name}", f"ocidir://{out}/layout:{flat(it.name)}") for it in estate.images]
         return [Step("copy", bench.script("regctl-copy", lines)), _tar(out)]
 
     def fill(self, bench: Bench, estate: Estate, target: RunningRegistry) -> list[Step]:
-        lines = [
-            (
-                "regctl",
-                *_host(target),
-                "image",
-                "copy",
-                f"ocidir://{estate.layout}:{flat(image.name)}",
-                f"{target.host}/{PREFIX}/{image.name}",
-            )
-            for image in estate.images
-        ]
+        copy, there = ("regctl", *_host(target), "image", "copy"), f"{target.host}/{PREFIX}"
+        lines = [(*copy, f"ocidir://{estate.layout}:{flat(it.name)}", f"{there}/{it.name}") for it in estate.images]
         return [Step("push", bench.script("regctl-push", lines))]
 
 

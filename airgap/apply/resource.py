@@ -14,7 +14,7 @@ from airgap.apply.steps import chart_key
 from airgap.errors import ClusterError
 from airgap.kube import FIELD_MANAGER, managed_at
 from airgap.kube.objects import parse_time
-from airgap.standing import RESOURCE_KIND
+from airgap.standing import RESOURCE_KIND, USER_INPUT
 from airgap.values import get
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ RESTARTED_FOR = "airgap/chart"
 """Annotation of the operator's pod template: the chart for which it was last replaced."""
 WOKEN = "airgap/look-again"
 """Annotation of the user-input Secret: when the operator was last told to look again."""
-USER_INPUT = "spec-user"
 SERVED_LIMIT, SERVED_STEP = 60.0, 0.5
 """Seconds until a CRD is served (one, on an idle API server), and between two looks."""
 

@@ -7,8 +7,6 @@ from the install before, wandb-v1.md section 11), says ``Completed``, and every 
 
 from __future__ import annotations
 
-import base64
-import json
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from airgap import trouble
 from airgap.apply.resource import operator_pods
 from airgap.errors import AirgapError, ClusterError
 from airgap.kube import UnreachableError
-from airgap.standing import RESOURCE_KIND
+from airgap.standing import RESOURCE_KIND, USER_INPUT, decoded
 from airgap.trouble import Surroundings, Trouble
 from airgap.values import get
 from airgap.wandb import effective, parse_chart
@@ -170,7 +168,7 @@ class Watch:
         active = self._spec("spec-active")
         if active is None:
             return True
-        user = self._spec("spec-user") or {}
+        user = self._spec(USER_INPUT) or {}
         try:
             wanted = effective(resource.values, user.get("values") or {}, {}, self.intent.operator.namespace).values
             chart = parse_chart(active.get("chart"), "spec-active")
@@ -184,7 +182,7 @@ class Watch:
         secret = self.kubectl.get("Secret", f"{resource.name}-{part}", resource.namespace)
         if secret is None:
             return None
-        return {key: json.loads(base64.b64decode(text) or b"null") for key, text in (secret.get("data") or {}).items()}
+        return {key: decoded(secret, key) for key in secret.get("data") or {}}
 
 
 def wait(watch: Watch, look: Callable[[], View], what: str, limit: float) -> View:

@@ -13,7 +13,6 @@ Invariants: what could not be read is open, never skipped.
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from airgap.kube import UnreachableError
 from airgap.lock import Lock
 from airgap.pulled import KNOWN, MIRRORED, PENDING, Known, Pulled, of_events, pulled
 from airgap.scan import Document, scan, scan_values
+from airgap.standing import USER_INPUT, decoded
 from airgap.trouble.words import items, text
 from airgap.values import get, parse_path
 from airgap.verdict import ALLOWED, CHART, CONTAINER, IMAGE, INERT, OPEN, SETTING, UNREAD, URL, Finding, Verdict
@@ -94,7 +94,7 @@ def read(kubectl: Kubectl, receipts: Sequence[Receipt], location: Location, reso
         for item in _listed(kubectl, kind, namespace, unread)
     ]
     name, namespace = newest.resource_name, newest.resource_namespace
-    user = _found(kubectl, ("Secret", f"{name}-spec-user", namespace), unread)
+    user = _found(kubectl, ("Secret", f"{name}-{USER_INPUT}", namespace), unread)
     return Live(
         location=location,
         images={image: digest for it in receipts for image, digest in it.images.items()},
@@ -135,7 +135,9 @@ def _spec(secret: Object, unread: list[tuple[str, str]]) -> dict[str, Json]:
     found: dict[str, Json] = {}
     for key in ("chart", "values"):
         try:
-            found[key] = json.loads(base64.b64decode(text(secret, "data", key)) or b"null")
+            found[key] = decoded(secret, key)
+        except LookupError:
+            found[key] = None
         except (ValueError, RecursionError) as error:
             unread.append((f"Secret {text(secret, 'metadata', 'name')}, key {key}", f"it is no JSON ({type(error).__name__})"))
     return found

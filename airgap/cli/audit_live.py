@@ -120,9 +120,8 @@ def _rendered(seen: Live, kubectl: Kubectl, receipt: Receipt, flags: dict[str, A
 def _chart(source: ChartSource | None, kubectl: Kubectl, receipt: Receipt, opened: Callable[[str], Registry]) -> Chart:
     """Return the chart that the operator would load; raises AirgapError."""
     if isinstance(source, LocalChart):
-        names = [name for _, kind, _, name in receipt.objects if kind == "ConfigMap" and name.endswith("-charts")]
         key = source.path.rpartition("/")[2]
-        found = kubectl.get("ConfigMap", next(iter(names), "wandb-charts"), receipt.operator_namespace) or {}
+        found = kubectl.get("ConfigMap", receipt.charts_name, receipt.operator_namespace) or {}
         packed = get(found, ("binaryData", key)) or get(found, ("data", key))
         if not isinstance(packed, str):
             raise ConfigurationError(f"no ConfigMap of the operator holds {source.path}, so it has no chart to install")

@@ -158,7 +158,7 @@ class _Back:
         values = installing.layered(resource, self.console, target.operator_namespace)
         operator = self._part(self.operator, target.operator_release, target.operator_namespace, target.operator_values)
         delivered = isinstance(resource.chart, LocalChart)
-        name = self._charts_name(operator) if delivered else ""
+        name = target.charts_name if delivered else ""
         return Intent(
             bundle=target.bundle,
             lock=self.lock.digest,
@@ -177,11 +177,6 @@ class _Back:
             path = chart.write(Path(scratch))
             text = self.helm.template(path, release=release, namespace=namespace, values=[values], kube_version=self.version)
         return Part(chart.name, chart.version, release, namespace, parse_rendering(text, chart.label))
-
-    def _charts_name(self, operator: Part) -> str:
-        """Return the name of the ConfigMap that the operator mounts, as its receipt lists it."""
-        listed = [name for _, kind, space, name in self.target.objects if kind == "ConfigMap" and space == operator.namespace]
-        return next((name for name in listed if name.endswith("-charts")), "wandb-charts")
 
     def audit(self, allow: tuple[audit.Allowance, ...], *, node_mirrors: bool) -> audit.Verdict:
         """Prove it again, against the registry of now."""

@@ -106,7 +106,7 @@ def push(
     last = ReferrerSender(bundle, registry, sender, crew)
     try:
         if shard.is_whole:
-            part = _carry_out(sender, last, want, grounds.inventory, progress)
+            part = _carry_out(sender, last, want, grounds.inventory, todo=first.plan, progress=progress)
         else:
             part = Divided(want, shard, sender, last, lambda: look()[1].inventory, progress).carry_out(first)
     except UnauthorizedError as error:
@@ -132,9 +132,10 @@ def _prepared(
     return habit, (_unasked(habit, new),) if new else ()
 
 
-def _carry_out(sender: Sender, last: ReferrerSender, want: Sequence[Wanted], inventory: Inventory, progress: Progress) -> Part:
-    """Send images and charts, then their referrers, some of which may be refused."""
-    todo = plan(want, inventory)
+def _carry_out(
+    sender: Sender, last: ReferrerSender, want: Sequence[Wanted], inventory: Inventory, *, todo: Plan, progress: Progress
+) -> Part:
+    """Send images and charts, then their referrers, some of which may be refused; ``todo`` is all that."""
     progress.begin("push", len(todo.blobs) + len(todo.manifests), todo.size)
     main = plan([item for item in want if not item.is_referrer], inventory)
     sender.send(main, dict(inventory.tags))

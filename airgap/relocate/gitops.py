@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airgap.errors import ConfigurationError
-from airgap.intent import placed
+from airgap.intent import CRD, placed
 from airgap.kube.objects import identity
 from airgap.plan import CHARTS, chart_tag
 from airgap.relocate import outputs
@@ -44,7 +44,6 @@ ACCOUNTS, EXTERNAL_SECRETS, SEALED_SECRETS, IGNORED = (
     ".gitignore",
 )
 
-CRD = "CustomResourceDefinition"
 UNMADE = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
 """Namespaces that every cluster has: listed, a pruning controller would try to delete them."""
 

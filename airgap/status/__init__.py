@@ -10,11 +10,10 @@
 
 from airgap.status.drift import Drift, compare
 from airgap.status.judge import PodRow, Problem, Status, judge
-from airgap.status.observe import RESOURCE_KIND, HelmRecord, Observation, Subject, observe
+from airgap.status.observe import HelmRecord, Observation, Subject, observe
 from airgap.status.roles import ROLES, Role, role_of
 
 __all__ = [
-    "RESOURCE_KIND",
     "ROLES",
     "Drift",
     "HelmRecord",

@@ -18,19 +18,18 @@ from airgap.errors import AirgapError, ClusterError
 from airgap.kube import UnreachableError
 from airgap.receipts import Receipts
 from airgap.ref import Reference
+from airgap.standing import RESOURCE_KIND, USER_INPUT, decoded
 from airgap.trouble import FAILING, Surroundings, hosts_of, state
 from airgap.trouble.words import items, number, text
-from airgap.wandb import API_VERSION, GROUP, KIND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from airgap.kube import Kubectl
     from airgap.receipt import Receipt
     from airgap.registry import Registry
     from airgap.values import Json
 
-RESOURCE_KIND = f"{KIND}.{API_VERSION.partition('/')[2]}.{GROUP}"
 PODS = ("Pod",)
 WORKLOADS = ("Deployment.v1.apps", "StatefulSet.v1.apps", "DaemonSet.v1.apps", "ReplicaSet.v1.apps", "Job.v1.batch")
 EXTRAS = ("Event", "PersistentVolumeClaim", "ServiceAccount")
@@ -120,7 +119,7 @@ def observe(kubectl: Kubectl, subject: Subject, registry: Callable[[str], Regist
     namespace = receipt.resource_namespace if receipt else subject.namespace or subject.operator_namespace
     operator = receipt.operator_release if receipt else subject.operator_release
     namespaces = tuple(dict.fromkeys((subject.operator_namespace, namespace)))
-    kept = {part: _kept(look, f"{name}-{part}", namespace) for part in ("spec-active", "spec-user", "latest-cached-release")}
+    kept = {part: _kept(look, f"{name}-{part}", namespace) for part in ("spec-active", USER_INPUT, "latest-cached-release")}
     objects = tuple(item for place in namespaces for item in _objects(look, place))
     return Observation(
         receipt=receipt,
@@ -130,7 +129,7 @@ def observe(kubectl: Kubectl, subject: Subject, registry: Callable[[str], Regist
         operator_release=operator,
         resource=kubectl.get(RESOURCE_KIND, name, namespace, managed_fields=True),
         active=kept["spec-active"],
-        user=kept["spec-user"],
+        user=kept[USER_INPUT],
         cached=kept["latest-cached-release"],
         releases=tuple(
             record
@@ -185,13 +184,15 @@ def _kept(look: _Look, name: str, namespace: str) -> Kept | None:
     return parse_kept(secret) if secret else None
 
 
-def parse_kept(secret: Json) -> Kept | None:
+def parse_kept(secret: Mapping[str, Any]) -> Kept | None:
     """Read one of the operator's Secrets: ``chart``, ``values`` and ``metadata``, each JSON; None for anything else."""
     parts: dict[str, Json] = {}
     for key in ("chart", "values"):
         try:
-            parts[key] = json.loads(base64.b64decode(text(secret, "data", key)) or b"null")
-        except (ValueError, binascii.Error, RecursionError):
+            parts[key] = decoded(secret, key)
+        except LookupError:
+            parts[key] = None
+        except (ValueError, RecursionError):
             return None
     values = parts["values"]
     return Kept(parts["chart"], values if isinstance(values, dict) else {})
