@@ -202,7 +202,9 @@ class TestUpstreamsRenders:
         found = scan(parse_rendering((WANDB / "rendered" / f"{name}.yaml").read_text(), name))
         hosts = {hit.host for hit in found.urls}
         assert {"api.wandb.ai", "redis.io"} <= hosts
-        assert hosts <= {"api.wandb.ai", "redis.io", "wandb.example.com"}
+        assert hosts <= {"api.wandb.ai", "redis.io", "wandb.example.com", "s3.amazonaws.com"}
+        cloud = {hit.text for hit in found.urls if hit.host == "s3.amazonaws.com"}
+        assert cloud <= {"s3://local-files", "s3://customer-onprem-bucket/lumen"}
 
     def test_an_image_put_into_any_string_is_found(self, name):
         documents = parse_rendering((WANDB / "rendered" / f"{name}.yaml").read_text(), name)
