@@ -129,7 +129,7 @@ def _why(requirement: Requirement) -> str:
 
 
 class _Work:
-    """The look-ups of one run; manifests are fetched once per repository and digest."""
+    """The look-ups of one run."""
 
     def __init__(self, sources: ImageSources, platforms: tuple[Platform, ...], progress: Progress, *, referrers: bool) -> None:
         self.sources = sources
@@ -137,7 +137,6 @@ class _Work:
         self.progress = progress
         self.referrers = referrers
         self.warnings: list[str] = []
-        self._known: dict[tuple[str, str, Digest], Manifest | Index] = {}
         self._lock = threading.Lock()
 
     def warn(self, message: str) -> None:
@@ -180,17 +179,6 @@ class _Work:
             notes=(*requirement.notes, *notes),
         )
 
-    def get(self, registry: Registry, repository: str, digest: Digest) -> Manifest | Index:
-        """Return a manifest by digest, fetched once."""
-        key = (registry.host, repository, digest)
-        with self._lock:
-            known = self._known.get(key)
-        if known is None:
-            known = registry.get_manifest(repository, str(digest))
-            with self._lock:
-                self._known[key] = known
-        return known
-
 
 @dataclass(frozen=True)
 class _Place:
@@ -216,7 +204,7 @@ class _Place:
 
     def get(self, digest: Digest) -> Manifest | Index:
         """Return a manifest of this repository."""
-        return self.work.get(self.registry, self.repository, digest)
+        return self.work.sources.read(self.reference, digest)
 
     def carried(self, root: Manifest | Index) -> tuple[LockedTree, Descriptor | None, list[str]]:
         """Return the tree to carry, the index of which it is one platform's, and notes."""

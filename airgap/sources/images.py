@@ -1,7 +1,8 @@
 """ImageSources: the images of registries and of the local Docker engine, and our own artifacts, as fetch copies them.
 
 Invariants: one Registry per host, so one token per repository; every name goes through Places; thread-safe. Bytes are passed
-on as they come, the bundle's sink checks them.
+on as they come, the bundle's sink checks them. What resolving read of an image is not asked for again when it is copied:
+Docker Hub counts each GET of a manifest as a pull.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from airgap.oci import Descriptor, Digest
+    from airgap.oci import Descriptor, Digest, Index, Manifest
     from airgap.ref import Reference
     from airgap.sources.artifacts import Artifact
     from airgap.sources.engine import SavedImage
@@ -56,6 +57,7 @@ class ImageSources:
         self._lock = threading.Lock()
         self._saving = threading.Lock()
         self._contents: dict[Digest, bytes | Path] = {}
+        self._read: dict[tuple[str, str, Digest], Manifest | Index] = {}
         self.add(artifacts)
 
     def add(self, artifacts: Iterable[Artifact]) -> None:
@@ -81,12 +83,28 @@ class ImageSources:
                 self._saved[reference] = engine.save(reference, self._scratch, self._environ)
             return self._saved[reference]
 
+    def read(self, reference: Reference, digest: Digest) -> Manifest | Index:
+        """Return a manifest of an image's repository, fetched once; raises NotFoundError, IntegrityError."""
+        registry, repository = self.locate(reference)
+        key = (registry.host, repository, digest)
+        with self._lock:
+            known = self._read.get(key)
+        if known is None:
+            known = registry.get_manifest(repository, str(digest))
+            with self._lock:
+                self._read[key] = known
+        return known
+
     def manifest(self, reference: Reference, descriptor: Descriptor) -> bytes:
-        """Return the bytes of a manifest or index by its digest (fetch.Source)."""
+        """Return the bytes of a manifest or index by its digest (fetch.Source): once those that were read, then anew."""
         saved = self.saved(reference) if reference in self._local else None
         if saved and saved.manifest.descriptor.digest == descriptor.digest:
             return saved.manifest.raw
         registry, repository = self.locate(reference)
+        with self._lock:
+            known = self._read.pop((registry.host, repository, descriptor.digest), None)
+        if known:
+            return known.raw
         return registry.get_manifest_bytes(repository, str(descriptor.digest))[0]
 
     def blob(self, owner: LockedImage | LockedArtifact, descriptor: Descriptor, offset: int = 0) -> Iterator[bytes]:

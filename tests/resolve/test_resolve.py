@@ -261,15 +261,21 @@ def test_many_reasons_are_counted(shop: Shop):
         resolve([Requirement(Reference.parse("site/gone:1"), many)], shop.sources(), (AMD,))
 
 
-def test_each_manifest_is_fetched_once(tmp_path: Path):
+def test_each_manifest_is_fetched_once_and_copied_without_asking_again(tmp_path: Path):
     config = {"log": {"level": "info", "accesslog": {"disabled": False}}}
     with start_docker_registry(tmp_path, config=config) as registry:
         shop = Shop(registry)
         shop.put("docker.io/site/once", ("1", "2"), platforms=BOTH, extras=frozenset({"cosign"}))
-        found = shop.look("site/once:1", "site/once:2", jobs=1)
+        wanted = [Requirement(Reference.parse(f"site/once:{tag}"), WHY) for tag in "12"]
+        sources, gets = shop.sources(), r'"GET /v2/site/once/manifests/(sha256:[0-9a-f]+) HTTP'
+        found = resolve(wanted, sources, (AMD,), jobs=1)
         assert found.images[0].tree == found.images[1].tree
-        gets = shop.asked(r'"GET /v2/site/once/manifests/(sha256:[0-9a-f]+) HTTP')
-        assert len(gets) == len(set(gets)) == 3
+        for image in found.images:
+            root = image.tree.root
+            assert Digest.of(sources.manifest(image.reference, root)) == root.digest  # the first time from memory
+        asked = shop.asked(gets)
+        assert len(set(asked)) == 3
+        assert len(asked) == 4
         assert not shop.asked(r'"GET /v2/site/once/manifests/[12] HTTP')
 
 
