@@ -43,6 +43,8 @@ def figures(result: dict[str, Any]) -> list[dict[str, Any]]:
         _ratio(runs, "mirror", "airgap --lock", "skopeo", 0.45),
         _ratio(runs, "push", "airgap", "crane", 0.6),
         _ratio(runs, "push", "python3 bundle", "crane", 0.6),
+        _ratio(runs, "push", "floor", "crane", None),
+        _ratio(runs, "push", "airgap", "floor", None),
         _ratio(runs, "push", "airgap", "skopeo", 0.45),
         _ratio(runs, "tls: mirror", "airgap", "crane", None),
         _ratio(runs, "tls: push", "airgap", "crane", None),

@@ -6,12 +6,15 @@ pulling; all others are called once an image, as the scripts that people write a
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from benchmarks import floor
 from benchmarks.estate import flat
 from benchmarks.measure import Step
+from benchmarks.world import work
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,6 +128,21 @@ class Airgap:
         program = (sys.executable, "-I", "-S", bundle) if self.inside else ("airgap",)
         plain = ("--plain-http",) if target.plain_http else ()
         return [Step("push", (*program, "push", bundle, "--registry", f"{target.host}/{PREFIX}", *plain, *self.more))]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """No tool: the least that filling a registry takes (``floor``), for comparison. Only ``fill``, over plain HTTP."""
+
+    name: str = "floor"
+
+    def fetch(self, bench: Bench, estate: Estate, source: RunningRegistry, out: Path) -> list[Step]:
+        raise NotImplementedError
+
+    def fill(self, bench: Bench, estate: Estate, target: RunningRegistry) -> list[Step]:
+        told = bench.folder / "work.json"
+        told.write_text(json.dumps(work(estate, f"{PREFIX}/")))
+        return [Step("push", (sys.executable, "-I", "-S", floor.__file__, target.url, str(told)))]
 
 
 def _host(registry: RunningRegistry) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import helmlog, world
 from benchmarks.estate import build, chart
 from benchmarks.measure import Bench, FailedError, Step
-from benchmarks.rivals import ALL, PREFIX, Airgap, Crane
+from benchmarks.rivals import ALL, PREFIX, Airgap, Crane, Floor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -140,7 +140,7 @@ def push(
 ) -> None:
     """Fill an empty registry. All start from files that are in the page cache; what the receiving host writes is counted."""
     bench = session.bench
-    tools: list[Rival] = [*rivals, Airgap("python3 bundle", inside=True)]
+    tools: list[Rival] = [*rivals, Airgap("python3 bundle", inside=True), *([] if tls else [Floor()])]
     for repetition in range(session.repetitions):
         for rival in tools:
             with session.target(tls) as target:

@@ -6,19 +6,16 @@ The source keeps its storage beside the estate, so that it is filled once.
 from __future__ import annotations
 
 import collections
-import http.client
 import os
 import re
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
+from benchmarks import floor
 from tests.world.registries import RunningRegistry, start_distribution3, start_docker_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from benchmarks.estate import Estate, Image
     from tests.world.authority import Authority
 
@@ -26,7 +23,6 @@ ACCESS = re.compile(r'msg="response completed.*?http\.request\.method=(\w+).*?ht
 """What distribution logs of each request."""
 REGISTRIES = {"registry": start_distribution3, "docker-registry": start_docker_registry}
 """CNCF distribution by the names of its programs: version 3, and 2.8 as Debian has it."""
-BLOCK = 1024 * 1024
 
 
 def start(
@@ -59,47 +55,25 @@ def worked(registry: RunningRegistry) -> float:
 
 def fill(registry: RunningRegistry, estate: Estate) -> None:
     """Push every image of ``estate``."""
-    parts = urlsplit(registry.url)
-    assert parts.hostname
-    if registry.ca_file:
-        context = ssl.create_default_context(cafile=str(registry.ca_file))
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(parts.hostname, parts.port, context=context)
-    else:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, blocksize=BLOCK)
-    there: dict[str, str] = {}
+    context = ssl.create_default_context(cafile=str(registry.ca_file)) if registry.ca_file else None
+    floor.fill(registry.url, work(estate), context)
+
+
+def work(estate: Estate, prefix: str = "") -> dict[str, Any]:
+    """Return what filling a registry with ``estate`` takes, as ``floor`` wants it; ``prefix``: before every repository."""
+    blobs: dict[str, tuple[str, str, int, dict[str, None]]] = {}
+    manifests: dict[str, list[tuple[str, str, str]]] = {}
     for image in estate.images:
-        for digest, _ in image.blobs:
-            _blob(connection, image, digest, there)
-        for digest, media_type in image.manifests:
-            raw = _path(image, digest).read_bytes()
-            for locator in (digest, *([image.tag] if digest == image.manifests[-1][0] else [])):
-                _ask(connection, "PUT", f"/v2/{image.repository}/manifests/{locator}", raw, {"Content-Type": media_type})
-    connection.close()
+        repository = f"{prefix}{image.repository}"
+        for digest, size in image.blobs:
+            blobs.setdefault(digest, (_path(image, digest), digest, size, {}))[3][repository] = None
+        root = image.manifests[-1][0]
+        manifests.setdefault(repository, []).extend(
+            (_path(image, digest), media_type, image.tag if digest == root else digest)
+            for digest, media_type in image.manifests
+        )
+    return {"blobs": [(*item, list(names)) for *item, names in blobs.values()], "manifests": manifests}
 
 
-def _blob(connection: http.client.HTTPConnection, image: Image, digest: str, there: dict[str, str]) -> None:
-    """Upload a blob, or mount it from where it is already."""
-    source = there.setdefault(digest, image.repository)
-    mount = f"?mount={digest}&from={source}" if source != image.repository else ""
-    status, location = _ask(connection, "POST", f"/v2/{image.repository}/blobs/uploads/{mount}")
-    if status == 201:
-        return
-    joint = "&" if "?" in location else "?"
-    with _path(image, digest).open("rb") as file:
-        length = {"Content-Length": str(_path(image, digest).stat().st_size), "Content-Type": "application/octet-stream"}
-        _ask(connection, "PUT", f"{location}{joint}digest={digest}", file, length)
-
-
-def _path(image: Image, digest: str) -> Path:
-    return image.layout / "blobs/sha256" / digest.partition(":")[2]
-
-
-def _ask(
-    connection: http.client.HTTPConnection, method: str, url: str, body: object = None, headers: Mapping[str, str] | None = None
-) -> tuple[int, str]:
-    connection.request(method, url, body, dict(headers or {}))  # type: ignore[arg-type]  # bytes or a file
-    response = connection.getresponse()
-    told = response.read()
-    if response.status not in {201, 202}:
-        raise RuntimeError(f"{method} {url}: {response.status} {told[:300]!r}")
-    return response.status, response.headers.get("Location", "")
+def _path(image: Image, digest: str) -> str:
+    return str(image.layout / "blobs/sha256" / digest.partition(":")[2])

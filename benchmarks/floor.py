@@ -1,0 +1,106 @@
+"""The least that filling a registry takes: POST and PUT of each blob out of files, a mount where it lies already, manifests.
+
+Nothing is asked for first, checked, retried or told, and the largest blob goes first, so no client that sends the same bytes
+takes much less: the rest is the registry's work and the machine's. It also fills the registries that benchmarks read from.
+
+    python3 -I -S floor.py URL WORK.json
+
+``work``: ``blobs``, each [path, digest, size, repositories], and ``manifests``, for each repository a list of [path, media
+type, tag or digest], children first.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+from collections import deque
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterable
+
+THREADS = 6
+BLOCK = 1024 * 1024
+
+
+class Connection:
+    """One connection to a registry."""
+
+    def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
+        host = urlsplit(url).netloc
+        self._http = (
+            http.client.HTTPSConnection(host, context=context, blocksize=BLOCK)
+            if context
+            else http.client.HTTPConnection(host, blocksize=BLOCK)
+        )
+
+    def blob(self, path: str, digest: str, size: int, repositories: list[str]) -> None:
+        """Upload a blob into the first repository, mount it from there into the others."""
+        for number, repository in enumerate(repositories):
+            mount = f"?mount={digest}&from={repositories[0]}" if number else ""
+            location = self._ask("POST", f"/v2/{repository}/blobs/uploads/{mount}")
+            if not number:
+                joint = "&" if "?" in location else "?"
+                self._ask("PUT", f"{location}{joint}digest={digest}", Path(path), size, "application/octet-stream")
+
+    def manifests(self, repository: str, documents: list[tuple[str, str, str]]) -> None:
+        """Put manifests in their order."""
+        for name, media_type, locator in documents:
+            path = Path(name)
+            self._ask("PUT", f"/v2/{repository}/manifests/{locator}", path, path.stat().st_size, media_type)
+
+    def _ask(self, method: str, url: str, body: Path | None = None, size: int = 0, media_type: str = "") -> str:
+        """Send one request; return the Location of its answer. Raises RuntimeError."""
+        connection = self._http
+        connection.putrequest(method, url)
+        connection.putheader("Content-Length", str(size))
+        if body:
+            connection.putheader("Content-Type", media_type)
+        connection.endheaders()
+        if body:
+            with body.open("rb") as file:
+                connection.sock.sendfile(file)
+        response = connection.getresponse()
+        told = response.read()
+        if response.status not in {201, 202}:
+            raise RuntimeError(f"{method} {url}: {response.status} {told[:300]!r}")
+        return response.headers.get("Location", "")
+
+
+def fill(url: str, work: dict[str, Any], context: ssl.SSLContext | None = None) -> None:
+    """Bring everything there; raises RuntimeError."""
+    blobs = sorted(work["blobs"], key=lambda item: -int(item[2]))
+    _all(url, context, blobs, lambda connection, item: connection.blob(*item))
+    _all(url, context, work["manifests"].items(), lambda connection, item: connection.manifests(*item))
+
+
+def _all(url: str, context: ssl.SSLContext | None, items: Iterable[Any], do: Callable[[Connection, Any], None]) -> None:
+    """Do something with each item, THREADS at a time."""
+    left, failed = deque(items), deque[Exception]()
+
+    def take() -> None:
+        connection = Connection(url, context)
+        try:
+            while left and not failed:
+                do(connection, left.popleft())
+        except IndexError:  # another was quicker
+            pass
+        except Exception as error:  # noqa: BLE001  # handed over
+            failed.append(error)
+
+    threads = [Thread(target=take) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+
+
+if __name__ == "__main__":
+    fill(sys.argv[1], json.loads(Path(sys.argv[2]).read_text()))
