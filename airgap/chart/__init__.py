@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -29,12 +30,15 @@ from airgap.tools import KUBE_VERSION
 from airgap.values import coalesce, load_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from airgap.tools import Helm
 
 DEPTH_LIMIT = 8
 """Charts within charts; ours: operator-wandb has 3."""
+
+EXACT = 2**53
+"""The largest integer up to which a float64, helm's only number, holds each (IEEE 754)."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,249}")
 _VERSION = re.compile(r"v?\d+(?:\.\d+){0,2}(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?")
@@ -227,8 +231,11 @@ class Chart:
         """Return ``.Values`` as the chart's templates would see them: parents over subcharts, aliases and all.
 
         One render of a copy without templates and schemas, so that no template can fail it. What is under a subchart that
-        is switched off is only what its parents say.
+        is switched off is only what its parents say. A chart that stands alone and whose values are plain needs no helm.
         """
+        alone = not (self.subcharts or self.dependencies or self.problems)
+        if alone and all(map(_is_plain, (self.values, *values))):
+            return coalesce([self.values, *values])
         with tempfile.TemporaryDirectory(prefix="airgap-chart-") as scratch:
             folder = Path(scratch, self.name)
             _write_skeleton(self, folder)
@@ -247,6 +254,15 @@ class Chart:
             raise AirgapError(f"chart {self.label}: helm printed no computed values")
         computed: dict[str, Any] = json.loads(json.loads(printed[1]))
         return computed
+
+
+def _is_plain(values: Any) -> bool:
+    """Whether helm keeps every value as it stands: no null, which may delete a key, no number that a float64 changes."""
+    if isinstance(values, Mapping):
+        return all(map(_is_plain, values.values()))
+    if isinstance(values, list):
+        return all(map(_is_plain, values))
+    return isinstance(values, str) or (isinstance(values, int) and abs(values) <= EXACT)
 
 
 def _walk(node: Node) -> Iterator[Node]:

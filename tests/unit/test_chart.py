@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airgap.chart import Chart
-from airgap.errors import ConfigurationError
+from airgap.errors import ConfigurationError, ToolError
 from airgap.tools import Helm
+from airgap.values import load_yaml
 from tests.world.registries import find_binary
 
 CHART = b"apiVersion: v2\nname: app\nversion: 1.0.0\n"
@@ -286,6 +289,39 @@ def test_computed_values_come_out_even_if_no_template_renders(tmp_path: Path):
     folder = umbrella(tmp_path)
     write(folder, {"templates/y.yaml": "{{ fail `no` }}", "values.schema.json": '{"required": ["nothing"]}'})
     assert Chart.load(folder).computed_values(Helm.at(_helm()))["web"]["install"] is True
+
+
+PLAIN = "a: {b: 1, c: [x, yes]}\nd: ''\ne: {f: {}}\n"
+
+
+@pytest.mark.helm
+@pytest.mark.parametrize(
+    ("defaults", "over"),
+    [
+        (PLAIN, {}),
+        (PLAIN, {"a": {"b": "2", "n": 2**53}, "e": {"f": {"g": False}}, "z": []}),
+        (PLAIN, {"a": {"c": None}, "d": None, "e": None}),
+        ("a: null\nb: {c: null, d: 1}\n", {"b": {"e": 1}}),
+        ("a: 1.0\nb: 12345678901234567890\nc: 1e3\n", {"d": 1.5}),
+        ("", {"a": 1}),
+    ],
+)
+def test_the_values_of_a_chart_that_stands_alone_are_helms_own_too(tmp_path: Path, defaults: str, over: dict[str, Any]):
+    template = "values: {{ .Values | toJson | quote }}\n"
+    write(tmp_path / "one", {"Chart.yaml": CHART.decode(), "values.yaml": defaults, "templates/x.yaml": template})
+    helm, chart = Helm.at(_helm()), Chart.load(tmp_path / "one")
+    text = helm.template(tmp_path / "one", release="airgap", namespace="default", values=[over])
+    document: Any = load_yaml(text, "helm")
+    told = json.loads(document["values"])
+    assert json.dumps(chart.computed_values(helm, [over]), sort_keys=True) == json.dumps(told, sort_keys=True)
+
+
+def test_plain_values_of_a_chart_that_stands_alone_need_no_helm(tmp_path: Path):
+    write(tmp_path, {"Chart.yaml": CHART.decode(), "values.yaml": PLAIN})
+    nobody = Helm(tmp_path / "there is none", "4.0.0")
+    assert Chart.load(tmp_path).computed_values(nobody, [{"a": {"b": 2}}])["a"] == {"b": 2, "c": ["x", True]}
+    with pytest.raises(ToolError):
+        Chart.load(tmp_path).computed_values(nobody, [{"a": None}])
 
 
 @pytest.mark.helm
