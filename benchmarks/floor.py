@@ -15,6 +15,7 @@ import http.client
 import json
 import sys
 from collections import deque
+from contextlib import closing
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,10 @@ class Connection:
             if context
             else http.client.HTTPConnection(host, blocksize=BLOCK)
         )
+
+    def close(self) -> None:
+        """Close it."""
+        self._http.close()
 
     def blob(self, path: str, digest: str, size: int, repositories: list[str]) -> None:
         """Upload a blob into the first repository, mount it from there into the others."""
@@ -84,10 +89,10 @@ def _all(url: str, context: ssl.SSLContext | None, items: Iterable[Any], do: Cal
     left, failed = deque(items), deque[Exception]()
 
     def take() -> None:
-        connection = Connection(url, context)
         try:
-            while left and not failed:
-                do(connection, left.popleft())
+            with closing(Connection(url, context)) as connection:
+                while left and not failed:
+                    do(connection, left.popleft())
         except IndexError:  # another was quicker
             pass
         except Exception as error:  # noqa: BLE001  # handed over
