@@ -241,6 +241,10 @@ def _read(file: IO[bytes], limit: int = OUTPUT_LIMIT) -> bytes:
 GARBAGE = "400"
 """Go's GOGC: a render lives a quarter of a second, and collecting its garbage at the default 100 is a fifth of that (ours)."""
 
+HEAP = "96MiB"
+"""Go's GOMEMLIMIT, from which on it collects all the same: operator-wandb with every feature takes 125 MiB instead of 200 then,
+in the same time (ours)."""
+
 
 def _environment(scratch: Path) -> dict[str, str]:
     """Return a bare environment: no HELM_*, no kubeconfig, no plugins; helm's folders are in ``scratch`` (F55)."""
@@ -253,6 +257,7 @@ def _environment(scratch: Path) -> dict[str, str]:
         "HELM_PLUGINS": str(scratch / "plugins"),
         "KUBECONFIG": str(scratch / "none"),
         "GOGC": GARBAGE,
+        "GOMEMLIMIT": HEAP,
         **folders,
     }
 
