@@ -1,9 +1,10 @@
-"""The least that filling a registry takes: POST and PUT of each blob out of files, a mount where it lies already, manifests.
+"""The least that carrying takes, whoever does it: what a client cannot leave out, and nothing else.
 
-Nothing is asked for first, checked, retried or told, and the largest blob goes first, so no client that sends the same bytes
-takes much less: the rest is the registry's work and the machine's. It also fills the registries that benchmarks read from.
+``fetch``: each blob once, hashed, into its place in one file, which is durable in the end. ``fill``: POST and PUT of each blob
+out of files, a mount where it lies already, manifests. Nothing is asked for first, retried or told, and the largest blob goes
+first, so the rest is the registry's work, the disk's and the machine's. It also fills the registries that benchmarks read from.
 
-    python3 -I -S floor.py URL WORK.json
+    python3 -I -S floor.py fetch|fill URL WORK.json [FILE]
 
 ``work``: ``blobs``, each [path, digest, size, repositories], and ``manifests``, for each repository a list of [path, media
 type, tag or digest], children first.
@@ -11,8 +12,10 @@ type, tag or digest], children first.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
+import os
 import sys
 from collections import deque
 from contextlib import closing
@@ -53,6 +56,16 @@ class Connection:
                 joint = "&" if "?" in location else "?"
                 self._ask("PUT", f"{location}{joint}digest={digest}", Path(path), size, "application/octet-stream")
 
+    def into(self, file: int, offset: int, digest: str, repository: str) -> None:
+        """Fetch a blob into a file."""
+        self._http.request("GET", f"/v2/{repository}/blobs/{digest}")
+        response, hashed, buffer = self._http.getresponse(), hashlib.sha256(), memoryview(bytearray(BLOCK))
+        while count := response.readinto(buffer):
+            hashed.update(buffer[:count])
+            offset += os.pwrite(file, buffer[:count], offset)
+        if f"sha256:{hashed.hexdigest()}" != digest:
+            raise RuntimeError(f"{repository} serves other bytes than {digest}")
+
     def manifests(self, repository: str, documents: list[tuple[str, str, str]]) -> None:
         """Put manifests in their order."""
         for name, media_type, locator in documents:
@@ -84,6 +97,20 @@ def fill(url: str, work: dict[str, Any], context: ssl.SSLContext | None = None) 
     _all(url, context, work["manifests"].items(), lambda connection, item: connection.manifests(*item))
 
 
+def fetch(url: str, work: dict[str, Any], path: Path) -> None:
+    """Bring everything here; raises RuntimeError."""
+    places, end = [], 0
+    for _, digest, size, repositories in sorted(work["blobs"], key=lambda item: -int(item[2])):
+        places.append((end, digest, repositories[0]))
+        end += size
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        _all(url, None, places, lambda connection, item: connection.into(file, *item))
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def _all(url: str, context: ssl.SSLContext | None, items: Iterable[Any], do: Callable[[Connection, Any], None]) -> None:
     """Do something with each item, THREADS at a time."""
     left, failed = deque(items), deque[Exception]()
@@ -107,5 +134,14 @@ def _all(url: str, context: ssl.SSLContext | None, items: Iterable[Any], do: Cal
         raise failed[0]
 
 
+def main(verb: str, url: str, told: str, *file: str) -> None:
+    """Do one or the other."""
+    work = json.loads(Path(told).read_text())
+    if verb == "fill":
+        fill(url, work)
+    else:
+        fetch(url, work, Path(*file))
+
+
 if __name__ == "__main__":
-    fill(sys.argv[1], json.loads(Path(sys.argv[2]).read_text()))
+    main(*sys.argv[1:])

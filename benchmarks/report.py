@@ -39,6 +39,8 @@ def figures(result: dict[str, Any]) -> list[dict[str, Any]]:
         _ratio(runs, "mirror", "airgap --lock", "crane", 0.6),
         _ratio(runs, "mirror", "airgap", "crane", None, what="durable"),
         _ratio(runs, "mirror", "airgap --lock", "crane", None, what="durable"),
+        _ratio(runs, "mirror", "floor", "crane", None),
+        _ratio(runs, "mirror", "airgap --lock", "floor", None),
         _ratio(runs, "mirror", "airgap", "skopeo", 0.45),
         _ratio(runs, "mirror", "airgap --lock", "skopeo", 0.45),
         _ratio(runs, "push", "airgap", "crane", 0.6),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmarks import floor
 from benchmarks.estate import flat
@@ -132,17 +132,21 @@ class Airgap:
 
 @dataclass(frozen=True)
 class Floor:
-    """No tool: the least that filling a registry takes (``floor``), for comparison. Only ``fill``, over plain HTTP."""
+    """No tool: the least that it takes (``floor``), for comparison; over plain HTTP only."""
 
     name: str = "floor"
 
     def fetch(self, bench: Bench, estate: Estate, source: RunningRegistry, out: Path) -> list[Step]:
-        raise NotImplementedError
+        return [Step("fetch", (*_floor("fetch", bench, source, work(estate)), str(out / "all")))]
 
     def fill(self, bench: Bench, estate: Estate, target: RunningRegistry) -> list[Step]:
-        told = bench.folder / "work.json"
-        told.write_text(json.dumps(work(estate, f"{PREFIX}/")))
-        return [Step("push", (sys.executable, "-I", "-S", floor.__file__, target.url, str(told)))]
+        return [Step("push", _floor("fill", bench, target, work(estate, f"{PREFIX}/")))]
+
+
+def _floor(verb: str, bench: Bench, registry: RunningRegistry, what: dict[str, Any]) -> tuple[str, ...]:
+    told = bench.folder / "work.json"
+    told.write_text(json.dumps(what))
+    return (sys.executable, "-I", "-S", floor.__file__, verb, registry.url, str(told))
 
 
 def _host(registry: RunningRegistry) -> tuple[str, ...]:

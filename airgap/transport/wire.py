@@ -80,48 +80,38 @@ class Straight:
     def over(self, sock: socket.socket) -> None:
         """Send it; raises OSError of the socket, and what reading raises where the kernel cannot read the file.
 
-        Each block has the time that ``sendall`` would give it.
+        The kernel takes what the socket has room for at once; each SEND_BLOCK has the time that ``sendall`` would give it.
         """
-        sent, size = 0, len(self._body)
+        sent, size, limit = 0, len(self._body), sock.gettimeout() or READ_TIMEOUT
+        goal, end = SEND_BLOCK, time.monotonic() + limit
         while sent < size:
-            count = _block(sock, self._descriptor, self._offset + sent, min(SEND_BLOCK, size - sent))
-            if not count:  # the file is cut short, or the kernel cannot send from it: reading says which
+            try:
+                count = os.sendfile(sock.fileno(), self._descriptor, self._offset + sent, size - sent)
+            except BlockingIOError:
+                _writable(sock, end - time.monotonic())
+                continue
+            except OSError as error:
+                if error.errno in _OF_THE_SOCKET:
+                    raise
+                count = 0
+            if count:
+                self._body.passed(count)
+            else:  # the file is cut short, or the kernel cannot send from it: reading says which
                 data = self._body.read(SEND_BLOCK)
                 if not data:
                     return
                 sock.sendall(data)
-                sent += len(data)
-                continue
-            self._body.passed(count)
+                count = len(data)
             sent += count
+            if sent >= goal:
+                goal, end = sent + SEND_BLOCK, time.monotonic() + limit
 
 
-def _block(sock: socket.socket, descriptor: int, offset: int, size: int) -> int:
-    """Send ``size`` bytes of a file; return how many were sent, 0 if reading them is what fails. Raises OSError."""
-    limit = sock.gettimeout()
-    end = time.monotonic() + (limit or 0.0)
-    sent = 0
-    while sent < size:
-        try:
-            count = os.sendfile(sock.fileno(), descriptor, offset + sent, size - sent)
-        except BlockingIOError:
-            _writable(sock, None if limit is None else end - time.monotonic())
-            continue
-        except OSError as error:
-            if error.errno in _OF_THE_SOCKET:
-                raise
-            return sent
-        if not count:
-            return sent
-        sent += count
-    return sent
-
-
-def _writable(sock: socket.socket, seconds: float | None) -> None:
+def _writable(sock: socket.socket, seconds: float) -> None:
     """Wait until ``sock`` takes bytes; raises TimeoutError."""
     waiting = select.poll()
     waiting.register(sock, select.POLLOUT)
-    if (seconds is not None and seconds <= 0) or not waiting.poll(None if seconds is None else seconds * 1000):
+    if seconds <= 0 or not waiting.poll(seconds * 1000):
         raise TimeoutError("timed out")
 
 
