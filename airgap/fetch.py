@@ -25,13 +25,14 @@ from airgap.plan import missing
 from airgap.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from airgap.bundle import Sink
     from airgap.lock import Lock
     from airgap.oci import Descriptor, Digest
     from airgap.ref import Reference
+    from airgap.transport import Room
 
 JOBS = 6
 """Transfers at a time by default: registries and their CDNs serve that many to one client without throttling."""
@@ -50,8 +51,13 @@ class Source(Protocol):
     def manifest(self, reference: Reference, descriptor: Descriptor) -> bytes:
         """Return the bytes of a manifest or index of the image that ``reference`` names (one of its referrers' included)."""
 
-    def blob(self, owner: LockedImage | LockedArtifact, descriptor: Descriptor, offset: int = 0) -> Iterator[bytes]:
-        """Yield a blob from ``offset``: an image's config or layer, or anything of an artifact (manifest, config, content)."""
+    def blob(
+        self, owner: LockedImage | LockedArtifact, descriptor: Descriptor, offset: int = 0, room: Room | None = None
+    ) -> Iterator[bytes | memoryview]:
+        """Yield a blob from ``offset``: an image's config or layer, or anything of an artifact (manifest, config, content).
+
+        A piece may lie in ``room()``, and then only until the next one is asked for.
+        """
 
 
 @dataclass(frozen=True)
@@ -170,10 +176,11 @@ class _Copy:
     def _pour(self, owner: LockedImage | LockedArtifact, descriptor: Descriptor, sink: Sink) -> None:
         if sink.position == descriptor.size:
             return  # an earlier run had all of it, and the sink will check it
+        chunks: Iterable[bytes | memoryview]
         if isinstance(owner, LockedImage) and (descriptor.is_manifest or descriptor.is_index):
-            chunks = iter((self._source.manifest(owner.reference, descriptor),))
+            chunks = (self._source.manifest(owner.reference, descriptor),)
         else:
-            chunks = self._source.blob(owner, descriptor, sink.position)
+            chunks = self._source.blob(owner, descriptor, sink.position, sink.room)
         for chunk in chunks:
             self._crew.check()
             sink.write(chunk)

@@ -12,7 +12,7 @@ b'abc'
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from airgap.errors import IntegrityError
 from airgap.lock import LOCK_TYPE
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from airgap.lock import Lock, LockedArtifact, LockedImage, LockedTree
+
+_Piece = TypeVar("_Piece", bytes, "bytes | memoryview")
 
 LAYOUT_FILE = "oci-layout"
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -76,7 +78,7 @@ class Verifier:
             raise IntegrityError(f"{self.what} has the digest {found} instead of {self.descriptor.digest}")
 
 
-def verified(chunks: Iterable[bytes], descriptor: Descriptor, what: str = "") -> Iterator[bytes]:
+def verified(chunks: Iterable[_Piece], descriptor: Descriptor, what: str = "") -> Iterator[_Piece]:
     """Yield ``chunks`` as they come and raise IntegrityError at the end unless they are what ``descriptor`` says."""
     verifier = Verifier(descriptor, what)
     for chunk in chunks:

@@ -38,7 +38,7 @@ class Pages:
     def __init__(self, write: Callable[[memoryview, int], None]) -> None:
         self._write = write
         self._room = memoryview(mmap.mmap(-1, ROOM))
-        self._start = self._end = self._offset = 0
+        self._start = self._end = self._offset = self._lent = 0
 
     @property
     def offset(self) -> int:
@@ -50,12 +50,20 @@ class Pages:
         self._offset, self._start = offset, offset % PAGE
         self._end = self._start
 
+    @property
+    def room(self) -> memoryview:
+        """Where the next bytes may be put before ``put`` is told of them: it need not copy them then."""
+        self._lent = self._end
+        return self._room[self._end :]
+
     def put(self, data: bytes | memoryview) -> None:
         """Take the next bytes; write when the room is full. Raises what ``write`` raises."""
         rest = memoryview(data)
+        in_place = rest.obj is self._room.obj and self._lent == self._end
         while rest:
             part = rest[: ROOM - self._end]
-            self._room[self._end : self._end + len(part)] = part
+            if not in_place:
+                self._room[self._end : self._end + len(part)] = part
             self._end += len(part)
             rest = rest[len(part) :]
             if self._end == ROOM:

@@ -378,6 +378,10 @@ class Sink:
         """Bytes written so far."""
         return self._verifier.position
 
+    def room(self) -> memoryview:
+        """Return memory in which the next bytes may lie when ``write`` is told of them; empty: there is none."""
+        return self._pages.room if self._pages else memoryview(b"")
+
     def write(self, data: bytes | memoryview) -> None:
         """Take the next bytes of the blob."""
         start = self._verifier.position

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence
 
     from airgap.oci import Manifest
-    from airgap.transport import Client, Response, Window
+    from airgap.transport import Client, Response, Room, Window
 
 _Found = TypeVar("_Found")
 _log = logging.getLogger(__name__)
@@ -300,9 +300,12 @@ class Registry:
                 f"{self.host} answered a request for {descriptor.digest} from byte {offset} with range {shown}", status=206
             )
 
-    def stream_blob(self, repository: str, descriptor: Descriptor, offset: int = 0) -> Iterator[bytes]:
+    def stream_blob(
+        self, repository: str, descriptor: Descriptor, offset: int = 0, room: Room | None = None
+    ) -> Iterator[bytes | memoryview]:
         """Yield the blob from ``offset`` to its end, going on by Range when the connection breaks.
 
+        ``room``: where the pieces may lie (Response.fill).
         Bounded: by the client's attempts in a row that bring less than GAIN each, those included that it took to open a
         connection (one budget: two policies around each other would multiply). Each one starts at the registry, never at a
         signed URL that it once redirected to. Bytes are for the reader to verify; more than the descriptor's size raises
@@ -314,7 +317,7 @@ class Registry:
             response = self.open_blob(repository, descriptor, position, attempts=most - failures)
             failures += response.attempts - 1
             try:
-                for piece in self._pieces(response, descriptor, position):
+                for piece in self._pieces(response, descriptor, position, room):
                     position += len(piece)
                     yield piece
             except NetworkError as error:
@@ -325,11 +328,13 @@ class Registry:
                 self.client.tally.again()
                 self.client.leave_alone("", self.client.retry.pause(failures))
 
-    def _pieces(self, response: Response, descriptor: Descriptor, position: int) -> Iterator[bytes]:
+    def _pieces(
+        self, response: Response, descriptor: Descriptor, position: int, room: Room | None
+    ) -> Iterator[bytes | memoryview]:
         """Yield the blob from ``position`` over one connection; raises NetworkError when it ends too early."""
         left = descriptor.size - position
         with response:
-            for piece in response.stream():
+            for piece in response.fill(room) if room else response.stream():
                 left -= len(piece)
                 if left < 0:
                     raise IntegrityError(f"{self.host} sends more than the {descriptor.size} bytes of {descriptor.digest}")

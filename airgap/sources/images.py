@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airgap.ref import Reference
     from airgap.sources.artifacts import Artifact
     from airgap.sources.engine import SavedImage
-    from airgap.transport import Client
+    from airgap.transport import Client, Room
 
 CHUNK = 1024 * 1024
 """Bytes read at a time from a file."""
@@ -107,14 +107,16 @@ class ImageSources:
             return known.raw
         return registry.get_manifest_bytes(repository, str(descriptor.digest))[0]
 
-    def blob(self, owner: LockedImage | LockedArtifact, descriptor: Descriptor, offset: int = 0) -> Iterator[bytes]:
+    def blob(
+        self, owner: LockedImage | LockedArtifact, descriptor: Descriptor, offset: int = 0, room: Room | None = None
+    ) -> Iterator[bytes | memoryview]:
         """Yield a blob from ``offset`` (fetch.Source)."""
         if isinstance(owner, LockedArtifact):
             return self._content(owner, descriptor, offset)
         if owner.source == DOCKER_ENGINE:
             return self._engine_blob(owner, descriptor, offset)
         registry, repository = self.locate(owner.reference)
-        return registry.stream_blob(repository, descriptor, offset)
+        return registry.stream_blob(repository, descriptor, offset, room)
 
     def _engine_blob(self, owner: LockedImage, descriptor: Descriptor, offset: int) -> Iterator[bytes]:
         saved = self.saved(owner.reference)

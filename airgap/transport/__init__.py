@@ -18,7 +18,7 @@ from airgap.transport.credentials import Credential, CredentialStore
 from airgap.transport.failures import NO_ROOM
 from airgap.transport.rate import Rate, Tally
 from airgap.transport.redact import printable, redact_url
-from airgap.transport.response import CHUNK, Response
+from airgap.transport.response import CHUNK, Response, Room
 from airgap.transport.retry import RetryPolicy
 from airgap.transport.tls import HostSettings
 from airgap.transport.url import number, origin
@@ -35,6 +35,7 @@ __all__ = [
     "Rate",
     "Response",
     "RetryPolicy",
+    "Room",
     "Tally",
     "Timeouts",
     "Window",

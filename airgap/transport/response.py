@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from http.client import HTTPResponse
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import requests
 import urllib3.exceptions
@@ -35,8 +37,20 @@ FAST, SLOW = 0.5, 8.0
 """Seconds for a chunk below which the next one is larger, and above which it is smaller."""
 DRAIN_LIMIT = 64 * 1024
 """Bytes that are read away on close, so that the connection can be used again."""
+Room = Callable[[], memoryview]
+"""Gives memory in which the next bytes may be put; empty: there is none."""
+_Piece = TypeVar("_Piece", bytes, "bytes | memoryview")
+
 WIRE_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 """All that requests and urllib3 raise when something is wrong on the wire."""
+
+
+def _put(source: HTTPResponse, room: memoryview) -> memoryview:
+    """Read into ``room``; return what is filled of it, nothing at the end. Raises what urllib3 does where that comes early."""
+    count = source.readinto(room)
+    if room and not count and source.length:
+        raise urllib3.exceptions.IncompleteRead(0, source.length)
+    return room[:count]
 
 
 class Response:
@@ -48,6 +62,8 @@ class Response:
         self._place = place
         self._watch = watch
         self._content: bytes | None = None
+        inner = getattr(raw, "_fp", None)  # urllib3 reads into memory of its own and copies; the standard library need not
+        self._plain = inner if isinstance(inner, HTTPResponse) and not inner.chunked else None
         self.status: int = raw.status
         self.headers: Mapping[str, str] = raw.headers
         self.url = place.url
@@ -86,6 +102,17 @@ class Response:
 
     def stream(self, chunk: int = CHUNK) -> Iterator[bytes]:
         """Yield the body in pieces of at most ``chunk`` bytes; raises NetworkError when it stalls or ends early."""
+        return self._paced(chunk, self._read)
+
+    def fill(self, room: Room) -> Iterator[bytes | memoryview]:
+        """Yield the body as ``stream`` does, but each piece in ``room()`` where that can be, until the next is asked for.
+
+        Large bodies are worth it: nothing is allocated for them and nothing copied.
+        """
+        return self._paced(CHUNK, lambda size: self._read(size, room()))
+
+    def _paced(self, chunk: int, read: Callable[[int], _Piece]) -> Iterator[_Piece | bytes]:
+        """Yield pieces that are as large as the connection is fast."""
         if self._content is not None:
             if self._content:
                 yield self._content
@@ -93,7 +120,7 @@ class Response:
         size = min(FIRST_CHUNK, chunk)
         while True:
             start = time.monotonic()
-            piece = self._read(size)
+            piece = read(size)
             taken = time.monotonic() - start
             if not piece:
                 return
@@ -111,12 +138,17 @@ class Response:
                 raise NetworkError(f"the answer to {self._place} was cut short")
             count -= len(piece)
 
-    def _read(self, size: int) -> bytes:
+    @overload
+    def _read(self, size: int) -> bytes: ...
+    @overload
+    def _read(self, size: int, room: memoryview) -> bytes | memoryview: ...
+    def _read(self, size: int, room: memoryview | None = None) -> bytes | memoryview:
         if self._rate:
             size = self._rate.block(size)
         try:
             with self._watch.guard(self, CHUNK_TIME):
-                piece: bytes = self._raw.read(size, decode_content=False)
+                piece: bytes | memoryview
+                piece = _put(self._plain, room[:size]) if room and self._plain else self._raw.read(size, decode_content=False)
         except WIRE_ERRORS as error:
             failure = explain(error, self._place)
             self.close()

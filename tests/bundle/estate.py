@@ -32,7 +32,7 @@ from airgap.plan import missing
 from airgap.ref import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from airgap.bundle import BundleWriter
@@ -61,8 +61,14 @@ class Estate:
         del reference
         return b"".join(self.blob(None, descriptor))
 
-    def blob(self, owner: LockedImage | LockedArtifact | None, descriptor: Descriptor, offset: int = 0) -> Iterator[bytes]:
-        del owner
+    def blob(
+        self,
+        owner: LockedImage | LockedArtifact | None,
+        descriptor: Descriptor,
+        offset: int = 0,
+        room: Callable[[], memoryview] | None = None,
+    ) -> Iterator[bytes]:
+        del owner, room
         if descriptor.digest not in self.contents:
             raise NotFoundError(f"{descriptor.digest} is not in this estate")
         self.served.append(descriptor.digest)

@@ -61,6 +61,20 @@ def test_pages_pass_on_every_byte_in_order_and_full_rooms_end_with_a_page(sizes,
         assert after % PAGE == 0
 
 
+def test_what_was_put_into_the_room_is_not_copied_and_what_lies_elsewhere_in_it_is():
+    seen = []
+    pages = Pages(lambda data, at: seen.append((at, bytes(data))))
+    pages.begin(5)
+    lent = pages.room
+    lent[:3] = b"abc"
+    pages.put(lent[:3])
+    pages.put(b"de")
+    lent[5:7] = b"fg"  # the very place, but lent before "de" was put
+    pages.put(lent[5:7])
+    pages.flush()
+    assert seen == [(5, b"abcdefg")]
+
+
 def test_a_large_blob_goes_directly_where_the_disk_takes_that_and_the_bytes_are_the_same(tmp_path, monkeypatch):
     estate = large(BIG, BIG[5:], BIG[: LEAST + 5])
     direct: list[int] = []

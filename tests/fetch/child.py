@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airgap.lock import LockedArtifact, LockedImage
     from airgap.oci import Descriptor
     from airgap.registry import Registry
+    from airgap.transport import Room
 
 
 class Slow(RegistrySource):
@@ -30,8 +31,10 @@ class Slow(RegistrySource):
         super().__init__(estate, registry)
         self.pause = pause
 
-    def blob(self, owner: LockedImage | LockedArtifact, descriptor: Descriptor, offset: int = 0) -> Iterator[bytes]:
-        for chunk in super().blob(owner, descriptor, offset):
+    def blob(
+        self, owner: LockedImage | LockedArtifact, descriptor: Descriptor, offset: int = 0, room: Room | None = None
+    ) -> Iterator[bytes | memoryview]:
+        for chunk in super().blob(owner, descriptor, offset, room):
             time.sleep(self.pause)
             yield chunk
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airgap.lock import LockedImage
     from airgap.oci import Descriptor
     from airgap.ref import Reference
+    from airgap.transport import Room
     from tests.bundle.estate import Estate
     from tests.world.registries import RunningRegistry
 
@@ -59,10 +60,12 @@ class RegistrySource:
     def manifest(self, reference: Reference, descriptor: Descriptor) -> bytes:
         return self.registry.get_manifest_bytes(reference.repository, str(descriptor.digest))[0]
 
-    def blob(self, owner: LockedImage | LockedArtifact, descriptor: Descriptor, offset: int = 0) -> Iterator[bytes]:
+    def blob(
+        self, owner: LockedImage | LockedArtifact, descriptor: Descriptor, offset: int = 0, room: Room | None = None
+    ) -> Iterator[bytes | memoryview]:
         if isinstance(owner, LockedArtifact):
             return self.estate.blob(owner, descriptor, offset)
-        return self.registry.stream_blob(owner.reference.repository, descriptor, offset)
+        return self.registry.stream_blob(owner.reference.repository, descriptor, offset, room)
 
 
 @pytest.fixture

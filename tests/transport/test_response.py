@@ -12,7 +12,7 @@ import time
 import pytest
 
 from airgap.errors import ConfigurationError, DiskError, IntegrityError, NetworkError, NotFoundError, RegistryError, TLSError
-from airgap.transport import Client, HostSettings, Window
+from airgap.transport import Client, HostSettings, Response, Window
 from airgap.transport import response as response_module
 from airgap.transport.redact import Redactor, redact_url
 from airgap.transport.stall import Watch
@@ -35,6 +35,47 @@ def test_a_body_comes_in_pieces_of_bounded_size(plain):
         pieces = list(response.stream(200_000))
     assert b"".join(pieces) == DATA
     assert max(map(len, pieces)) <= 200_000
+
+
+def filled(response: Response) -> tuple[list[int], bytes]:
+    """Return the size of each piece that lay in the room that was given, and the body."""
+    room, placed, body = memoryview(bytearray(300_000)), [], b""
+    for piece in response.fill(lambda: room):
+        placed += [len(piece)] if isinstance(piece, memoryview) and piece.obj is room.obj else []
+        body += piece
+    return placed, body
+
+
+def test_a_body_is_put_where_there_is_room_and_the_connection_is_used_again(plain):
+    with Scripted(in_turn(Answer(200, body=DATA), Answer(200, body=b"next"))) as server:
+        client = plain(server.host)
+        with client.request("GET", server.url) as response:
+            placed, body = filled(response)
+        assert body == DATA
+        assert sum(placed) == len(DATA)
+        assert max(placed) == 300_000
+        with client.request("GET", server.url) as response:
+            assert response.read(10) == b"next"
+        assert len({one.port for one in server.seen}) == 1
+
+
+def test_a_chunked_body_or_one_without_room_comes_all_the_same(plain):
+    chunked = Answer(200, {"Transfer-Encoding": "chunked"}, b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n")
+    with Scripted(in_turn(chunked, Answer(200, body=DATA))) as server:
+        client = plain(server.host)
+        with client.request("GET", server.url) as response:
+            assert filled(response) == ([], b"hello world")
+        with client.request("GET", server.url) as response:
+            assert b"".join(response.fill(lambda: memoryview(b""))) == DATA
+
+
+def test_a_body_that_is_put_and_cut_is_an_error_too(plain):
+    with (
+        Scripted(in_turn(Answer(200, body=DATA, cut=1_000_000))) as server,
+        plain(server.host).request("GET", server.url) as response,
+        pytest.raises(NetworkError, match=r"broke off|cut short"),
+    ):
+        filled(response)
 
 
 def test_chunked_coding_is_undone(plain):
