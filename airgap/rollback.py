@@ -35,12 +35,15 @@ if TYPE_CHECKING:
 JOBS = 8
 """Questions to the registry at a time; each is one HEAD."""
 OPERATOR, SERVER = "operator", "operator-wandb"
+ROLLBACK = "rollback"
+"""The stage by which a rollback's receipt is told from an install's."""
 
 
 def choose(receipts: Sequence[Receipt], current: Receipt | None, number: int = 0) -> Receipt:
-    """Return the receipt to go back to: ``number``, or the one before the current that came to run.
+    """Return the receipt to go back to: ``number``, or the one before what was begun last, of those that came to run.
 
-    Raises ClusterError when there is none.
+    An upgrade that did not finish leads back to what ran before it, a rollback that did not to where it was going. Raises
+    ClusterError when there is none.
     """
     if number:
         found = next((it for it in receipts if it.number == number), None)
@@ -50,6 +53,9 @@ def choose(receipts: Sequence[Receipt], current: Receipt | None, number: int = 0
         return found
     if current is None:
         raise ClusterError("nothing was installed here by airgap, so there is nothing to go back to", hint="airgap install")
+    latest = max(receipts, key=lambda it: it.number, default=current)
+    if not latest.is_done and ROLLBACK not in latest.stages and latest.number > current.number:
+        return current
     earlier = [it for it in receipts if it.is_done and it.number < current.number and it.identity != current.identity]
     before = next((it for it in earlier if it.number == current.previous), None) or max(
         earlier, key=lambda it: it.number, default=None

@@ -58,6 +58,8 @@ Examples:
 def command(*, number: int | None, is_list: bool, dry_run: bool, output_format: str, **flags: Any) -> None:
     """Return to the previous receipt: its charts, its values and its custom resource, if the registry still has every digest.
 
+    After an upgrade that failed or was stopped, that is the one that ran before it.
+
     What is applied is audited like an install. Secrets stay as they are now; databases are not taken back: ask W&B whether the
     older version reads what the newer one wrote. Exit 6 when there is nothing to go back to, or something is missing.
     """
@@ -226,7 +228,7 @@ class _Back:
             generator=f"airgap {__version__}",
             operator_values=it.operator_values,
             resource=it.resource,
-        ).after("rollback", "audit")
+        ).after(stage.ROLLBACK, "audit")
 
     def held(self, image: str) -> str:
         """Return the digest that the registry answers with for an image of a pod, or an empty string."""

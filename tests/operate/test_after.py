@@ -58,6 +58,18 @@ def test_back_to_the_bundle_before_and_forward_again(site: Site, bundles: Bundle
     assert site.revisions("wandb")[-1] == f"operator-wandb-{NEW_SERVER}"
 
 
+def test_from_an_upgrade_whose_image_no_node_gets_back_to_what_ran_before(site: Site, bundles: Bundles):
+    site.install(bundles.old)
+    before = site.resource()["spec"]
+    site.values["weave"] = {"env": {"ROUND": "2"}}
+    with site.cluster.plight({"weave-python": "image-not-found"}):
+        assert "weave-python" in site.refused(bundles.new, "--timeout", "10s")
+    assert done(site, "rollback", "--plain-http", "--timeout", "60s")["to"] == 1
+    assert site.resource()["spec"] == before
+    assert site.revisions("wandb")[-1] == f"operator-wandb-{OLD_SERVER}"
+    assert airgap(site, "status", "--plain-http").returncode == 0
+
+
 def test_the_way_back_is_known_where_only_nodes_can_use_their_name_of_the_registry(site: Site, bundles: Bundles):
     nodes = ("--pull-registry", "registry.nodes.invalid:5000/mirror", "--layout", "flat")
     site.install(bundles.old, *nodes)

@@ -110,6 +110,17 @@ def test_the_receipt_to_go_back_to_is_the_one_that_ran_before():
     assert choose(listed, listed[-1], 2).number == 2
 
 
+def test_from_an_upgrade_that_did_not_finish_the_way_leads_back_to_what_ran():
+    listed = [receipt(1), receipt(2, previous=1), receipt(3, FAILED, previous=2)]
+    assert choose(listed, listed[1]).number == 2
+    assert choose([listed[0], receipt(2, "running")], listed[0]).number == 1
+
+
+def test_a_rollback_that_did_not_finish_goes_on_to_where_it_was_going():
+    listed = [receipt(1), receipt(2, previous=1), receipt(3, FAILED, lock="sha256:1", stages=("rollback", "audit"))]
+    assert choose(listed, listed[1]).number == 1
+
+
 def test_after_a_rollback_going_back_again_leads_forward():
     listed = [receipt(1), receipt(2, previous=1), receipt(3, previous=2, lock="sha256:1")]
     assert choose(listed, listed[-1]).number == 2
