@@ -42,13 +42,17 @@ _CLUSTER_WIDE = frozenset(
 
 @dataclass(frozen=True)
 class Part:
-    """One chart as it will be released: the operator by us, the server by the operator; ``documents``: all that it renders."""
+    """One chart as it will be released: the operator by us, the server by the operator; ``documents``: all that it renders.
+
+    ``digest`` is that of its archive.
+    """
 
     chart: str
     version: str
     release: str
     namespace: str
     documents: tuple[Document, ...] = field(repr=False)
+    digest: str = ""
 
     @property
     def label(self) -> str:

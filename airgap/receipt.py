@@ -39,7 +39,8 @@ class Receipt:
     ``location`` is where nodes pull, ``pushed_to`` the same place as the install reached it (empty: by the same name) and
     ``layout`` how repositories are named there (empty: not written down); ``pull_secret`` what service accounts were linked
     to; ``node_mirrors``: the nodes had the mirror files.
-    ``chart`` is ``spec.chart`` as applied; ``objects`` what was applied (not what helm or the operator made of it); ``images``
+    ``chart`` is ``spec.chart`` as applied and ``chart_digest`` what of the archive that stands there (empty: not written down);
+    ``objects`` what was applied (not what helm or the operator made of it); ``images``
     name in the registry to digest; ``previous`` the number of the receipt that this one replaced (0: none).
     """
 
@@ -54,6 +55,7 @@ class Receipt:
     operator_version: str = ""
     server_version: str = ""
     chart: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    chart_digest: str = ""
     objects: tuple[ObjectKey, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict, hash=False)
     stages: tuple[str, ...] = ()
@@ -114,13 +116,21 @@ class Receipt:
     def of_parts(self, *, operator: bool, server: bool, before: Receipt | None) -> Receipt:
         """Return the receipt of an install of one half alone: the other half is as the receipt before says, or not there."""
         old = before or replace(
-            self, operator_values={}, operator_version="", resource={}, chart={}, server_version="", images={}
+            self,
+            operator_values={},
+            operator_version="",
+            resource={},
+            chart={},
+            chart_digest="",
+            server_version="",
+            images={},
         )
         receipt = self
         if not operator:
             receipt = replace(receipt, operator_values=old.operator_values, operator_version=old.operator_version)
         if not server:
-            receipt = replace(receipt, resource=old.resource, chart=old.chart, server_version=old.server_version)
+            of_server = ("resource", "chart", "chart_digest", "server_version")
+            receipt = replace(receipt, **{name: getattr(old, name) for name in of_server})
         return receipt if operator and server else replace(receipt, images={**old.images, **receipt.images})
 
     def after(self, *stages: str) -> Receipt:

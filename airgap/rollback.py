@@ -99,12 +99,12 @@ def charts(registry: Registry, receipt: Receipt) -> tuple[Chart, Chart]:
     location = receipt.place
     return (
         chart(registry, location, OPERATOR, receipt.operator_version),
-        chart(registry, location, SERVER, receipt.server_version),
+        chart(registry, location, SERVER, receipt.server_version, receipt.chart_digest),
     )
 
 
-def chart(registry: Registry, location: Location, name: str, version: str) -> Chart:
-    """Return a chart as it was pushed; raises NotFoundError, IntegrityError."""
+def chart(registry: Registry, location: Location, name: str, version: str, digest: str = "") -> Chart:
+    """Return a chart as it was pushed; raises NotFoundError, and IntegrityError if it is not the one of ``digest``."""
     repository = location.repository(f"{CHARTS}/{name}")
     try:
         manifest = registry.get_manifest(repository, chart_tag(version))
@@ -116,6 +116,11 @@ def chart(registry: Registry, location: Location, name: str, version: str) -> Ch
     layers = [it for it in manifest.layers if it.media_type == HELM_CHART] if isinstance(manifest, Manifest) else []
     if len(layers) != 1:
         raise IntegrityError(f"{location.registry}/{repository}:{chart_tag(version)} is no chart", hint="push the bundle again")
+    if digest and digest != str(layers[0].digest):
+        raise IntegrityError(
+            f"{location.registry}/{repository}:{chart_tag(version)} is {layers[0].digest} now, and {digest} was installed",
+            hint="push the bundle again that was installed then",
+        )
     return Chart.from_bytes(registry.read_blob(repository, layers[0]), f"chart {name} {version} of the registry")
 
 

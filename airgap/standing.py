@@ -7,6 +7,7 @@ install meant: the new one, the one begun last (perhaps killed half-way) and the
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from airgap.errors import ClusterError, ConfigurationError
 from airgap.intent import CRD
 from airgap.kube import FIELD_MANAGER, describe, is_leaving, managers_of
+from airgap.oci import Digest
 from airgap.receipts import Receipts
 from airgap.sources.semver import Version
-from airgap.values import format_path, get, leaves
+from airgap.values import format_path, get
 from airgap.wandb import API_VERSION, GROUP, KIND, effective
 
 if TYPE_CHECKING:
@@ -35,11 +37,36 @@ USER_INPUT = "spec-user"
 """The Secret ``<custom resource>-spec-user``: what administrators set in the System Console (wandb-v1.md section 1)."""
 SHOWN = 60
 """Characters of a value that a sentence repeats."""
+OTHER_VERSION = (
+    "give the changed chart another version, or use --chart-delivery configmap, where each chart has a path of its own"
+)
+"""What to do about a chart that the operator would not see."""
+ABSENT: Any = object()
+"""In place of a value that is not there."""
 
 _SERVANTS = frozenset(
     {FIELD_MANAGER, "manager", "wandb-controller-manager", "controller", "operator", "kube-controller-manager"}
 )
 """Field managers of ours and of the operator: all others are hands."""
+
+
+def chart_key(resource: Mapping[str, Any] | None) -> str:
+    """Return the key of the chart's ConfigMap that a custom resource uses, or an empty string."""
+    path = get(dict(resource or {}), ("spec", "chart", "path"))
+    return path.rpartition("/")[2] if isinstance(path, str) else ""
+
+
+def chart_file(configmap: Mapping[str, Any] | None, key: str) -> bytes | None:
+    """Return the archive that the operator reads under ``key``, as it is or as base64 (wandb-v1.md section 2), or None."""
+    content = configmap or {}
+    binary, text = ((content.get(name) or {}).get(key) for name in ("binaryData", "data"))
+    if binary is None and text is None:
+        return None
+    raw = str(text).encode() if binary is None else base64.b64decode(binary)
+    try:
+        return base64.b64decode(raw.replace(b"\r", b"").replace(b"\n", b""), validate=True)
+    except binascii.Error:
+        return raw
 
 
 def decoded(secret: Mapping[str, Any], key: str) -> Json:
@@ -68,7 +95,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Standing:
-    """What is there: receipts, the live custom resource, both releases and the values of the operator's."""
+    """What is there: receipts, the live custom resource, both releases, the operator's values and the ConfigMap of charts."""
 
     current: Receipt | None = None
     latest: Receipt | None = None
@@ -76,6 +103,7 @@ class Standing:
     operator: Release | None = None
     server: Release | None = None
     operator_values: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    charts: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
 
     @property
     def is_new(self) -> bool:
@@ -99,7 +127,23 @@ class Standing:
             meant = [dict(it.operator_values) for it in self.receipts() if it.operator_version]
             label = f"helm release {self.operator.namespace}/{self.operator.name}"
             found += _edits((label, "values"), dict(intent.operator_values), meant, dict(self.operator_values), "")
+        found += self._chart_edits(intent)
         return tuple(sorted(found))
+
+    def _chart_edits(self, intent: Intent) -> Iterator[Edit]:
+        """Yield a chart that was put by hand under the path in use: the operator has not looked at it, and it would be lost."""
+        key = chart_key(self.resource)
+        live = chart_file(self.charts, key)
+        meant = {it.chart_digest for it in self.receipts() if it.chart_digest and chart_key(it.resource) == key}
+        if live is None or not meant:
+            return
+        brought = get(intent.chart_configmap or {}, ("binaryData",))
+        for text in brought.values() if isinstance(brought, dict) else ():
+            meant.add(str(Digest.of(base64.b64decode(str(text)))))
+        if str(Digest.of(live)) not in meant:
+            who = _hands(self.charts or {}, "f:binaryData")
+            was = ", ".join(Digest.parse(it).short for it in sorted(meant))
+            yield Edit(describe(self.charts or {}), f"binaryData.{key}", f"chart {was}", Digest.of(live).short, who)
 
     def older(self, intent: Intent) -> tuple[str, ...]:
         """Return a sentence for each part of ``intent`` that is older than what is there."""
@@ -111,6 +155,14 @@ class Standing:
             if is_older(part.version, there):
                 found.append(f"{part.chart} {part.version} is older than {there}, which is installed")
         return tuple(found)
+
+    def unseen(self, intent: Intent) -> str:
+        """Return why the operator would not see the chart of ``intent``, or nothing: it compares names and values alone."""
+        same = self.resource is not None and self.resource.get("spec") == intent.resource.to_document()["spec"]
+        if not same or self.current is None or self.current.chart_digest in ("", intent.server.digest):
+            return ""
+        there, new = (Digest.parse(it).short for it in (self.current.chart_digest, intent.server.digest))
+        return f"chart {intent.server.label} was {there} and is {new}: the operator would see no difference"
 
     def change(self, part: Part, release: Release | None) -> str:
         """Return ``old -> new`` in words, for people."""
@@ -129,6 +181,7 @@ def look(kubectl: Kubectl, releases: HelmReleases, intent: Intent) -> Standing:
         operator=operator,
         server=releases.newest(intent.server.release, intent.server.namespace),
         operator_values=releases.values(operator.name, operator.namespace) if operator else {},
+        charts=kubectl.live(intent.chart_configmap) if intent.chart_configmap else None,
     )
 
 
@@ -159,13 +212,9 @@ class Console:
     def clashes(self, resource: CustomResource, operator_namespace: str) -> tuple[str, ...]:
         """Return why the operator could not lay ``resource`` over this, which it would only log."""
         found = [self.problem] if self.problem else []
-        found += [
-            f"{format_path(path)} is null there and set in the custom resource, on which the operator panics"
-            for path, value in leaves(dict(self.values))
-            if value is None and get(resource.values, path) is not None
-        ]
         try:
-            effective(resource.values, dict(self.values), {}, operator_namespace)
+            merged = effective(resource.values, dict(self.values), {}, operator_namespace)
+            found += [f"{told}, on which the operator panics" for told in merged.panics]
         except ConfigurationError as error:
             found.append(error.message)
         return tuple(found)
@@ -230,17 +279,20 @@ def is_older(version: str, there: str) -> bool:
 
 
 def differences(was: Any, now: Any, path: ValuePath = ()) -> Iterator[tuple[ValuePath, Any, Any]]:
-    """Yield (path, was, now) of each leaf that differs; what is absent is None; lists are compared whole."""
+    """Yield (path, was, now) of each leaf that differs; lists are compared whole.
+
+    What is not there is ABSENT, which null is not: a null in the custom resource can stop the operator for good.
+    """
     if isinstance(was, dict) and isinstance(now, dict):
         for key in sorted({*was, *now}, key=str):
-            yield from differences(was.get(key), now.get(key), (*path, str(key)))
+            yield from differences(was.get(key, ABSENT), now.get(key, ABSENT), (*path, str(key)))
     elif was != now:
         yield path, was, now
 
 
 def shown(value: object) -> str:
     """Return a value as a sentence repeats it."""
-    text = "nothing" if value is None else str(value)
+    text = "nothing" if value is ABSENT else "null" if value is None else str(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
@@ -256,7 +308,5 @@ def _edits(place: tuple[str, str], wanted: Any, meant: list[Any], live: Any, who
             yield Edit(label, f"{root}.{name}" if name else root, shown(was), shown(now), who)
 
 
-def _hands(document: Mapping[str, Any]) -> str:
-    return ", ".join(
-        sorted(name for name, fields in managers_of(document).items() if name not in _SERVANTS and "f:spec" in fields)
-    )
+def _hands(document: Mapping[str, Any], part: str = "f:spec") -> str:
+    return ", ".join(sorted(name for name, fields in managers_of(document).items() if name not in _SERVANTS and part in fields))

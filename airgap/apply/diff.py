@@ -12,9 +12,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airgap.apply.steps import chart_configmap, chart_key, namespace, steps
+from airgap.apply.steps import chart_configmap, namespace, steps
 from airgap.errors import ClusterError
 from airgap.kube import describe
+from airgap.standing import chart_key
 from airgap.values import dump_yaml
 
 if TYPE_CHECKING:

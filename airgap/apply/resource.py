@@ -10,11 +10,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from airgap.apply.steps import chart_key
 from airgap.errors import ClusterError
 from airgap.kube import FIELD_MANAGER, managed_at
 from airgap.kube.objects import parse_time
-from airgap.standing import RESOURCE_KIND, USER_INPUT
+from airgap.standing import RESOURCE_KIND, USER_INPUT, chart_key
 from airgap.values import get
 
 if TYPE_CHECKING:

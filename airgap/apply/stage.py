@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from airgap.apply.resource import misses_chart, restart_operator, served, settle, version_of, wake
-from airgap.apply.steps import BOTH, OPERATOR, SERVER, chart_configmap, chart_key, delivered_by_configmap, namespace, steps
+from airgap.apply.steps import BOTH, OPERATOR, SERVER, chart_configmap, delivered_by_configmap, namespace, steps
 from airgap.apply.wait import INVALID, wait
 from airgap.errors import AirgapError, ClusterError, ConfigurationError
 from airgap.intent import CRD
@@ -24,7 +24,7 @@ from airgap.kube import UnreachableError, describe, identity
 from airgap.lease import holding
 from airgap.receipt import RUNNING
 from airgap.receipts import LABELS, Receipts
-from airgap.standing import look, refused_crds
+from airgap.standing import OTHER_VERSION, chart_key, look, refused_crds
 from airgap.values import get
 
 if TYPE_CHECKING:
@@ -329,6 +329,9 @@ def refuse(standing: Standing, intent: Intent, options: ApplyOptions) -> None:
     older = standing.older(intent)
     if older and not options.allow_older:
         raise ClusterError("; ".join(older), hint="take the newer bundle, or give --allow-older")
+    unseen = standing.unseen(intent)
+    if unseen and SERVER in options.parts:
+        raise ClusterError(unseen, hint=OTHER_VERSION)
     edits = standing.edits(intent)
     if edits and not options.overwrite_edits:
         more = f" (and {len(edits) - 1} more)" if len(edits) > 1 else ""

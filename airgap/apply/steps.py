@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from airgap.intent import placed
 from airgap.receipts import LABELS
-from airgap.values import get
 from airgap.wandb import LocalChart
 
 if TYPE_CHECKING:
@@ -78,12 +77,6 @@ def chart_configmap(wanted: Object, live: Mapping[str, Any] | None, used: str) -
         kept = {}
     gone = tuple(sorted(key for key in there if key not in new and key not in kept))
     return {**wanted, "binaryData": {**kept, **new}}, gone
-
-
-def chart_key(resource: Mapping[str, Any] | None) -> str:
-    """Return the key of the chart's ConfigMap that a (live) custom resource uses, or an empty string."""
-    path = get(dict(resource or {}), ("spec", "chart", "path"))
-    return path.rpartition("/")[2] if isinstance(path, str) else ""
 
 
 def delivered_by_configmap(intent: Intent) -> bool:

@@ -170,11 +170,13 @@ class Watch:
             return True
         user = self._spec(USER_INPUT) or {}
         try:
-            wanted = effective(resource.values, user.get("values") or {}, {}, self.intent.operator.namespace).values
+            namespace = self.intent.operator.namespace
+            wanted = effective(resource.values, user.get("values") or {}, {}, namespace)
+            applied = effective(active.get("values") or {}, {}, {}, namespace)  # nulls left out, as in what is wanted
             chart = parse_chart(active.get("chart"), "spec-active")
         except AirgapError:
             return False
-        return chart == resource.chart and active.get("values") == wanted
+        return not wanted.panics and chart == resource.chart and applied.values == wanted.values
 
     def _spec(self, part: str) -> dict[str, Any] | None:
         """Return one of the operator's Secrets, its JSON texts decoded."""

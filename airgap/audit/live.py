@@ -62,7 +62,8 @@ class LiveOptions:
 class Live:
     """What was read. ``user`` is what the System Console wrote, None for nothing; ``unread`` is (what, why).
 
-    ``rendered``: what the operator would make of the layers as they are now, None if that was not asked for.
+    ``rendered``: what the operator would make of the layers as they are now, None if that was not asked for; ``replaced``: the
+    digest of the chart that it would take, if that is none that was installed.
     """
 
     location: Location
@@ -76,6 +77,7 @@ class Live:
     unread: tuple[tuple[str, str], ...] = ()
     node_mirrors: bool = False
     rendered: Subject | None = field(default=None, repr=False)
+    replaced: str = ""
 
     def of(self, *kinds: str) -> list[Object]:
         """Return the objects of these kinds."""
@@ -214,6 +216,15 @@ def _rendered(live: Live, bench: Bench) -> Iterator[Finding]:
     subject = live.rendered
     if subject is None:
         return
+    if live.replaced:
+        yield _finding(
+            OPEN,
+            CHART,
+            f"chart {subject.chart}",
+            live.replaced,
+            "the chart was replaced under its path: the operator does not see that, and would take this one at its next change",
+            "mirror that chart and install the bundle; airgap install --overwrite-edits puts the installed one back",
+        )
     seen = replace(bench, true_variables=true_variables(subject.documents))
     for hit in scan(subject.documents).hits:
         judged = seen.judge(subject, hit)

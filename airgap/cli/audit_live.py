@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +20,11 @@ from airgap.errors import AirgapError, ConfigurationError, NotClosedError
 from airgap.kube import UnreachableError
 from airgap.receipts import Receipts
 from airgap.scan import parse_rendering
-from airgap.standing import RESOURCE_KIND
-from airgap.values import get
+from airgap.standing import RESOURCE_KIND, chart_file
 from airgap.wandb import CustomResource, LocalChart, OciChart, effective
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from airgap.kube import Kubectl
     from airgap.receipt import Receipt
@@ -71,7 +69,7 @@ def command(*, live: bool, show_all: bool, again: bool, output_format: str, **fl
             hint="name the operator's namespace with -n; what airgap install did not install is audited with a bundle",
         )
     seen = read(kubectl, receipts, receipts[-1].place, RESOURCE_KIND)
-    seen = _rendered(seen, kubectl, receipts[-1], flags) if again else seen
+    seen = _rendered(seen, kubectl, receipts, flags) if again else seen
     verdict = audit_live(seen, LiveOptions(allowances))
     for warning in verdict.warnings:
         progress.warn(warning)
@@ -97,20 +95,25 @@ def command(*, live: bool, show_all: bool, again: bool, output_format: str, **fl
         raise NotClosedError(f"not closed: {len(verdict.open)} open in what runs", hint="each open line above says what to do")
 
 
-def _rendered(seen: Live, kubectl: Kubectl, receipt: Receipt, flags: dict[str, Any]) -> Live:
+def _rendered(seen: Live, kubectl: Kubectl, receipts: Sequence[Receipt], flags: dict[str, Any]) -> Live:
     """Return what was read with what the operator would make of it next; what keeps it from being rendered is open."""
+    receipt = receipts[-1]
     try:
         resource = CustomResource.from_document(dict(seen.resource), "the live custom resource")
         chart = _chart(resource.chart, kubectl, receipt, cluster.opener(flags))
         user = (seen.user or {}).get("values")
         merged = effective(resource.values, user if isinstance(user, dict) else {}, {}, receipt.operator_namespace)
+        if merged.panics:
+            raise ConfigurationError(f"the operator panics on its layers at every reconcile: {merged.panics[0]}")
         helm = inside.helm_at_hand(flags.pop("helm_path"))
         version = inside.kube_version(flags.pop("kube_version") or kubectl.version())
         with tempfile.TemporaryDirectory(prefix="airgap-audit-") as scratch:
             path = chart.write(Path(scratch))
             namespace = receipt.resource_namespace
             text = helm.template(path, release=resource.name, namespace=namespace, values=[merged.values], kube_version=version)
-        return replace(seen, rendered=Subject(chart.label, parse_rendering(text, chart.label)))
+        known = {it.chart_digest for it in receipts if it.chart_digest}
+        replaced = str(chart.digest) if known and str(chart.digest) not in known else ""
+        return replace(seen, rendered=Subject(chart.label, parse_rendering(text, chart.label)), replaced=replaced)
     except UnreachableError:
         raise
     except AirgapError as error:
@@ -120,12 +123,11 @@ def _rendered(seen: Live, kubectl: Kubectl, receipt: Receipt, flags: dict[str, A
 def _chart(source: ChartSource | None, kubectl: Kubectl, receipt: Receipt, opened: Callable[[str], Registry]) -> Chart:
     """Return the chart that the operator would load; raises AirgapError."""
     if isinstance(source, LocalChart):
-        key = source.path.rpartition("/")[2]
-        found = kubectl.get("ConfigMap", receipt.charts_name, receipt.operator_namespace) or {}
-        packed = get(found, ("binaryData", key)) or get(found, ("data", key))
-        if not isinstance(packed, str):
+        found = kubectl.get("ConfigMap", receipt.charts_name, receipt.operator_namespace)
+        packed = chart_file(found, source.path.rpartition("/")[2])
+        if packed is None:
             raise ConfigurationError(f"no ConfigMap of the operator holds {source.path}, so it has no chart to install")
-        return Chart.from_bytes(base64.b64decode(packed), source.path)
+        return Chart.from_bytes(packed, source.path)
     if isinstance(source, OciChart):
         version = source.version or receipt.server_version
         return rollback.chart(opened(receipt.asked_at), receipt.place, rollback.SERVER, version)

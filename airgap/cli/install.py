@@ -248,6 +248,7 @@ def _receipt(ready: Prepared, *, node_mirrors: bool) -> Receipt:
         operator_version=intent.operator.version,
         server_version=intent.server.version,
         chart=chart.to_json() if chart else {},
+        chart_digest=intent.server.digest,
         images=dict(intent.images),
         generator=f"airgap {__version__}",
         operator_values=dict(intent.operator_values),

@@ -220,4 +220,4 @@ def _part(helm: Helm, version: str, placed: tuple[Chart, str, str], values: Mapp
     with tempfile.TemporaryDirectory(prefix="airgap-install-") as scratch:
         path = chart.write(Path(scratch))
         text = helm.template(path, release=release, namespace=namespace, values=[values], kube_version=version)
-    return Part(chart.name, chart.version, release, namespace, parse_rendering(text, chart.label))
+    return Part(chart.name, chart.version, release, namespace, parse_rendering(text, chart.label), str(chart.digest))

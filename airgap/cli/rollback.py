@@ -20,7 +20,7 @@ from airgap.receipts import Receipts
 from airgap.releases import HelmReleases
 from airgap.relocate.outputs import chart_configmap
 from airgap.scan import parse_rendering
-from airgap.standing import console
+from airgap.standing import chart_key, console
 from airgap.wandb import CustomResource, LocalChart
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ class _Back:
         operator = self._part(self.operator, target.operator_release, target.operator_namespace, target.operator_values)
         delivered = isinstance(resource.chart, LocalChart)
         name = target.charts_name if delivered else ""
+        key = chart_key(target.resource)
         return Intent(
             bundle=target.bundle,
             lock=self.lock.digest,
@@ -169,7 +170,7 @@ class _Back:
             server=self._part(self.server, resource.name, resource.namespace or target.resource_namespace, values),
             operator_values=dict(target.operator_values),
             resource=resource,
-            chart_configmap=chart_configmap(name, target.operator_namespace, self.server) if delivered else None,
+            chart_configmap=chart_configmap(name, target.operator_namespace, self.server, key) if delivered else None,
             pull_secret=target.pull_secret,
             images=target.images,
         )
@@ -178,7 +179,7 @@ class _Back:
         with tempfile.TemporaryDirectory(prefix="airgap-rollback-") as scratch:
             path = chart.write(Path(scratch))
             text = self.helm.template(path, release=release, namespace=namespace, values=[values], kube_version=self.version)
-        return Part(chart.name, chart.version, release, namespace, parse_rendering(text, chart.label))
+        return Part(chart.name, chart.version, release, namespace, parse_rendering(text, chart.label), str(chart.digest))
 
     def audit(self, allow: tuple[audit.Allowance, ...], *, node_mirrors: bool) -> audit.Verdict:
         """Prove it again, against the registry of now."""
@@ -223,6 +224,7 @@ class _Back:
             operator_version=it.operator_version,
             server_version=it.server_version,
             chart=it.chart,
+            chart_digest=self.intent.server.digest,
             objects=it.objects,
             images=it.images,
             generator=f"airgap {__version__}",

@@ -8,7 +8,7 @@ from airgap.kube import is_leaving
 from airgap.lease import other_holder
 from airgap.preflight.report import FINE, STOP, WARN, Finding
 from airgap.releases import PENDING
-from airgap.standing import USER_INPUT, Standing, console, leaving_crd, vanishing
+from airgap.standing import OTHER_VERSION, USER_INPUT, Standing, console, leaving_crd, vanishing
 from airgap.values import get, leaves
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ def upgrade(standing: Standing, intent: Intent, *, allow_older: bool, overwrite_
     yield Finding("upgrade", FINE, ", ".join(changes))
     for sentence in standing.older(intent):
         yield Finding("upgrade", WARN if allow_older else STOP, sentence, "take the newer bundle, or give --allow-older")
+    if standing.unseen(intent):
+        yield Finding("upgrade", STOP, standing.unseen(intent), OTHER_VERSION)
     for edit in standing.edits(intent):
         remedy = "take it over into --values, or give --overwrite-edits to lose it"
         yield Finding("edits", WARN if overwrite_edits else STOP, f"changed by hand since the last install: {edit}", remedy)

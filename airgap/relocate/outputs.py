@@ -57,8 +57,12 @@ def chart_credentials(name: str, namespace: str, username: str, password: str) -
 
 
 def chart_key(chart: Chart) -> str:
-    """Return the file name of a chart in the ConfigMap: versioned, or the operator would not see an upgrade."""
-    return f"{chart.label.replace('+', '_')}.tgz"
+    """Return the file name of a chart in the ConfigMap.
+
+    Another chart has another name, of the same version too: under the same path the operator would not see it
+    (wandb-v1.md section 11).
+    """
+    return f"{chart.label.replace('+', '_')}-{chart.digest.short}.tgz"
 
 
 def fits(chart: Chart) -> bool:
@@ -66,8 +70,11 @@ def fits(chart: Chart) -> bool:
     return len(chart_key(chart)) + len(chart.archive) <= CONFIGMAP_LIMIT
 
 
-def chart_configmap(name: str, namespace: str, chart: Chart) -> dict[str, Json]:
-    """Return the ConfigMap that the operator mounts at /charts; raises ConfigurationError if the chart is too large."""
+def chart_configmap(name: str, namespace: str, chart: Chart, key: str = "") -> dict[str, Json]:
+    """Return the ConfigMap that the operator mounts at /charts; raises ConfigurationError if the chart is too large.
+
+    ``key``: its file name there, if a custom resource has it already.
+    """
     if not fits(chart):
         raise ConfigurationError(
             f"chart {chart.label} has {len(chart.archive)} bytes, more than the {CONFIGMAP_LIMIT} of a ConfigMap",
@@ -77,7 +84,7 @@ def chart_configmap(name: str, namespace: str, chart: Chart) -> dict[str, Json]:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": name, "namespace": namespace, "labels": dict(MANAGED)},
-        "binaryData": {chart_key(chart): base64.b64encode(chart.archive).decode()},
+        "binaryData": {key or chart_key(chart): base64.b64encode(chart.archive).decode()},
     }
 
 

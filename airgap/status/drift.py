@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 from airgap.errors import ConfigurationError
 from airgap.kube import FIELD_MANAGER, managers_of
+from airgap.standing import ABSENT, chart_key, differences
 from airgap.trouble.words import text
-from airgap.values import coalesce, format_path, get, leaves
+from airgap.values import format_path, get, leaves
 from airgap.wandb import effective, parse_chart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from airgap.status.observe import Kept, Observation
+    from airgap.status.observe import Observation
     from airgap.values import Json, ValuePath
 
 CHANGED, ADDED, REMOVED = "changed", "added", "removed"
@@ -60,7 +61,7 @@ def drifts(seen: Observation) -> tuple[Drift, ...]:
         managers = managers_of(seen.resource)
         applied, live = get(dict(seen.receipt.resource), ("spec",)), seen.resource.get("spec")
         found += [
-            Drift(RESOURCE, f"spec.{format_path(path)}", how, hands(managers, ("spec", *path)))
+            Drift(RESOURCE, f"spec.{format_path(path)}", how, hands(managers, ("spec", *path)), _note(live, path))
             for path, how in compare(applied, live)
         ]
     if seen.user:
@@ -71,6 +72,11 @@ def drifts(seen: Observation) -> tuple[Drift, ...]:
         if seen.user.chart:
             found.append(Drift(CONSOLE, "chart", ADDED, "an administrator"))
     return tuple(sorted(found))
+
+
+def _note(live: Json, path: ValuePath) -> str:
+    is_null = get(live, path, ABSENT) is None
+    return "null: the operator stops for good as soon as another layer sets this too" if is_null else ""
 
 
 def hands(managers: Mapping[str, Json], path: ValuePath) -> str:
@@ -84,18 +90,10 @@ def hands(managers: Mapping[str, Json], path: ValuePath) -> str:
     )
 
 
-def compare(was: Json, now: Json, path: ValuePath = ()) -> Iterator[tuple[ValuePath, str]]:
+def compare(was: Json, now: Json) -> Iterator[tuple[ValuePath, str]]:
     """Yield (path, how) of what differs; lists as a whole."""
-    if isinstance(was, dict) and isinstance(now, dict):
-        for key in sorted({*was, *now}):
-            if key not in now:
-                yield (*path, key), REMOVED
-            elif key not in was:
-                yield (*path, key), ADDED
-            else:
-                yield from compare(was[key], now[key], (*path, key))
-    elif was != now:
-        yield path, CHANGED
+    for path, before, after in differences(was, now):
+        yield path, ADDED if before is ABSENT else REMOVED if after is ABSENT else CHANGED
 
 
 @dataclass(frozen=True)
@@ -111,43 +109,58 @@ def in_force(seen: Observation, *, airgapped: bool) -> Force:
     """Return whether the spec that the operator applied last is what the layers make now."""
     if seen.resource is None:
         return Force(f"there is no custom resource {seen.namespace}/{seen.name}", "run airgap install")
-    nulls = [format_path(path) for path, value in leaves(seen.resource.get("spec")) if value is None]
     values = get(seen.resource, ("spec", "values"))
     channel = seen.cached.values if seen.cached and not airgapped else {}
     try:
         chart = parse_chart(get(seen.resource, ("spec", "chart")), "spec.chart")
-        wanted = effective(
+        merged = effective(
             values if isinstance(values, dict) else {}, seen.user.values if seen.user else {}, channel, seen.operator_namespace
-        ).values
+        )
     except ConfigurationError as error:
         return Force(
             f"the operator cannot merge its layers, says nothing of it, and stays with the old spec: {error.message}",
             error.hint or "correct the custom resource or the System Console's settings",
         )
+    if merged.panics:
+        return Force(
+            f"the operator panics at every reconcile, says nothing of it, and stays with the old spec: {merged.panics[0]}",
+            "remove that null; until then the custom resource cannot even be deleted",
+        )
     if seen.is_blind:
         return Force()
     if seen.active is None:
         return Force("the operator has applied nothing yet", "read the operator's log", waiting=True)
-    if chart is None:
-        return _compared(seen.active, wanted, same_chart=bool(seen.active.chart), nulls=nulls)
     try:
-        same = parse_chart(seen.active.chart, "spec-active") == chart
+        there = parse_chart(seen.active.chart, "spec-active")
+        applied = effective(seen.active.values, {}, {}, seen.operator_namespace).values  # nulls left out, as in what is wanted
     except ConfigurationError:
-        same = False
-    return _compared(seen.active, wanted, same_chart=same, nulls=nulls)
+        there, applied = None, seen.active.values
+    same_chart = there == chart if chart is not None else bool(seen.active.chart)
+    return _compared(applied, merged.values, same_chart=same_chart)
 
 
-def _compared(active: Kept, wanted: Mapping[str, Json], *, same_chart: bool, nulls: list[str]) -> Force:
-    paths = [format_path(path) for path, _ in compare(coalesce([active.values]), coalesce([wanted]))]
+def chart_in_force(seen: Observation) -> Force:
+    """Return whether the chart that the operator applied is the one under its path: what is put there later it does not see."""
+    receipt = seen.receipt
+    if receipt is None or seen.chart is None:
+        return Force()
+    place = f"{chart_key(seen.resource)} in ConfigMap {receipt.operator_namespace}/{receipt.charts_name}"
+    if not seen.chart:
+        return Force(f"there is no {place} any more: the operator's next change would fail", "airgap install puts it back")
+    if receipt.chart_digest in ("", seen.chart):
+        return Force()
+    return Force(
+        f"the chart {place} was replaced: the operator does not see it, and would take it, unaudited, at its next change",
+        "mirror that chart and install the bundle: it gets a path of its own; --overwrite-edits puts the installed one back",
+    )
+
+
+def _compared(applied: Json, wanted: Json, *, same_chart: bool) -> Force:
+    paths = [format_path(path) for path, _ in compare(applied, wanted)]
     if same_chart and not paths:
         return Force()
     told = [*([] if same_chart else ["the chart"]), *paths]
     differing = ", ".join(told[:SHOWN]) + (f" and {len(told) - SHOWN} more" if len(told) > SHOWN else "")
-    if nulls:
-        return Force(
-            f"the operator does not act on the custom resource ({differing} not in force): null at {nulls[0]} stops it",
-            f"remove {nulls[0]} from the custom resource; until then it cannot even be deleted",
-        )
     sentence = f"the operator has not applied what the custom resource says: {differing} not in force"
     return Force(sentence, "read the operator's log", waiting=True)
 

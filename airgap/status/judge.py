@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airgap.errors import ConfigurationError
 from airgap.pulled import KNOWN, MIRRORED, OUTSIDE, PENDING, Known, Pulled, pulled
 from airgap.ref import Reference
-from airgap.status.drift import Drift, drifts, in_force, phase_of
+from airgap.status.drift import Drift, chart_in_force, drifts, in_force, phase_of
 from airgap.status.observe import restarts
 from airgap.status.roles import Role, role_of
 from airgap.trouble import Trouble, distinct, explain_events, explain_object, explain_pod, is_short, state
@@ -247,9 +247,12 @@ def _problems(seen: Observation, owners: _Owners, rows: Iterable[PodRow], foreig
 
 def _of_operator(seen: Observation) -> Iterator[Problem]:
     """Yield what is wrong with the custom resource, the operator's work on it, and the releases."""
-    force = in_force(seen, airgapped=_is_airgapped(seen))
-    if force.problem:
-        yield Problem(force.waiting, "custom resource", force.problem, force.fix)
+    for about, force in (
+        ("custom resource", in_force(seen, airgapped=_is_airgapped(seen))),
+        ("chart", chart_in_force(seen)),
+    ):
+        if force.problem:
+            yield Problem(force.waiting, about, force.problem, force.fix)
     phase = phase_of(seen.resource)
     if seen.resource is not None and phase != COMPLETED:
         told = f"the operator's phase is {phase}" if phase else "no operator has looked at the custom resource yet"

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from airgap.errors import AirgapError, ClusterError
 from airgap.kube import UnreachableError
+from airgap.oci import Digest
 from airgap.receipts import Receipts
 from airgap.ref import Reference
-from airgap.standing import RESOURCE_KIND, USER_INPUT, decoded
+from airgap.standing import RESOURCE_KIND, USER_INPUT, chart_file, chart_key, decoded
 from airgap.trouble import FAILING, Surroundings, hosts_of, state
 from airgap.trouble.words import items, number, text
 
@@ -66,7 +67,8 @@ class Kept:
 class Observation:
     """What was seen. ``objects`` are pods, workloads, events and claims of the namespaces; None where nothing is there.
 
-    ``is_blind``: the operator's Secrets may not be read, so that nobody knows what it applied last.
+    ``is_blind``: the operator's Secrets may not be read, so that nobody knows what it applied last. ``chart``: the digest of
+    the archive that the operator finds in its ConfigMap of charts, empty if there is none, None if it is not to find it there.
     """
 
     receipt: Receipt | None
@@ -83,6 +85,7 @@ class Observation:
     around: Surroundings = field(default_factory=Surroundings, repr=False)
     unread: tuple[str, ...] = ()
     is_blind: bool = False
+    chart: str | None = None
 
     def of(self, *kinds: str) -> list[Object]:
         """Return the objects of these kinds."""
@@ -121,13 +124,15 @@ def observe(kubectl: Kubectl, subject: Subject, registry: Callable[[str], Regist
     namespaces = tuple(dict.fromkeys((subject.operator_namespace, namespace)))
     kept = {part: _kept(look, f"{name}-{part}", namespace) for part in ("spec-active", USER_INPUT, "latest-cached-release")}
     objects = tuple(item for place in namespaces for item in _objects(look, place))
+    resource = kubectl.get(RESOURCE_KIND, name, namespace, managed_fields=True)
     return Observation(
         receipt=receipt,
         name=name,
         namespace=namespace,
         operator_namespace=subject.operator_namespace,
         operator_release=operator,
-        resource=kubectl.get(RESOURCE_KIND, name, namespace, managed_fields=True),
+        resource=resource,
+        chart=_chart(look, receipt, resource),
         active=kept["spec-active"],
         user=kept[USER_INPUT],
         cached=kept["latest-cached-release"],
@@ -196,6 +201,22 @@ def parse_kept(secret: Mapping[str, Any]) -> Kept | None:
             return None
     values = parts["values"]
     return Kept(parts["chart"], values if isinstance(values, dict) else {})
+
+
+def _chart(look: _Look, receipt: Receipt | None, resource: Object | None) -> str | None:
+    """Return the digest of what lies under the chart's path, if that is the path that the receipt has."""
+    key = chart_key(resource)
+    if receipt is None or not key or key != chart_key(receipt.resource):
+        return None
+    try:
+        found = look.kubectl.get("ConfigMap", receipt.charts_name, receipt.operator_namespace)
+    except UnreachableError:
+        raise
+    except ClusterError as error:
+        look.unread.append(f"ConfigMap {receipt.operator_namespace}/{receipt.charts_name}: {error.message}")
+        return None
+    archive = chart_file(found, key)
+    return str(Digest.of(archive)) if archive is not None else ""
 
 
 def _releases(look: _Look, name: str, namespace: str) -> list[HelmRecord]:

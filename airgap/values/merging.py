@@ -33,13 +33,15 @@ class Merged:
 
     ``values`` holds no null in any map (nulls in list items stay: the operator does not look into those). ``origins`` names the
     layer of each scalar and empty container, and of each list item as a whole. ``nulls`` are the places where a null was left
-    out and nothing else stands: there the chart's default comes through.
+    out and nothing else stands: there the chart's default comes through. ``panics`` says of each place where
+    the operator would panic, at every reconcile, which layers meet there.
     """
 
     values: dict[str, Json]
     origins: Mapping[ValuePath, str]
     warnings: tuple[str, ...] = ()
     nulls: tuple[ValuePath, ...] = ()
+    panics: tuple[str, ...] = ()
 
     def origin(self, path: ValuePath) -> str:
         """Return the layer that set what lies at ``path`` (or the list item around it), or an empty string."""
@@ -75,7 +77,7 @@ def operator_merge(layers: Sequence[Layer]) -> Merged:
     """
     merge = _Merge(tuple(layers))
     values = merge.maps((), [(layer.name, layer.values) for layer in layers])
-    return Merged(values, merge.origins, tuple(merge.warnings), tuple(merge.nulls))
+    return Merged(values, merge.origins, tuple(merge.warnings), tuple(merge.nulls), tuple(merge.panics))
 
 
 @dataclass
@@ -84,6 +86,7 @@ class _Merge:
     origins: dict[ValuePath, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     nulls: list[ValuePath] = field(default_factory=list)
+    panics: list[str] = field(default_factory=list)
 
     def maps(self, path: ValuePath, parts: Sequence[tuple[str, dict[str, Json]]]) -> dict[str, Json]:
         """Merge maps of several layers, highest first."""
@@ -112,6 +115,9 @@ class _Merge:
             self.warnings.append(f"{told}, and so is the key in {others}; the operator would panic on it at every reconcile")
         else:
             self.warnings.append(f"{told}; the chart's own default stands, because a null in the cluster can stop the operator")
+        if kept or below:
+            other = (kept[-1] if kept else below[0])[0]
+            self.panics.append(f"{format_path(path)} is null in {name} and set in {other}")
         if not kept:
             self.nulls.append(path)
         return kept

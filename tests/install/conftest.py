@@ -188,6 +188,18 @@ class Site:
         sweep(self.cluster)
 
 
+def charts_of(site: Site) -> dict[str, str]:
+    """What lies in the ConfigMap of charts, base64 by key."""
+    found: dict[str, str] = site.cluster.get("configmap", "wandb-charts", site.namespace).get("binaryData") or {}
+    return found
+
+
+def replace_chart(site: Site, key: str, content: str) -> None:
+    """Put something else (base64) under the path of a chart, as somebody does by hand who wants an upgrade."""
+    patch = json.dumps({"binaryData": {key: content}})
+    site.cluster.kubectl("patch", "configmap", "wandb-charts", "-n", site.namespace, "--type=merge", "-p", patch)
+
+
 _NUMBERS = iter(range(10**6))
 
 

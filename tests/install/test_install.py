@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.install.conftest import COMMAND_LIMIT, NEW_SERVER, OLD_OPERATOR, OLD_SERVER
+from tests.install.conftest import COMMAND_LIMIT, NEW_SERVER, OLD_OPERATOR, OLD_SERVER, charts_of, replace_chart
 from tests.install.killing import make_pending
 
 if TYPE_CHECKING:
@@ -85,14 +86,13 @@ def writes(site: Site, start: int) -> list[str]:
 
 def test_a_newer_bundle_upgrades_and_the_older_chart_stays_until_the_newer_is_in_use(site: Site, bundles: Bundles) -> None:
     site.install(bundles.old)
-    assert site.resource()["spec"]["chart"] == {"path": f"/charts/operator-wandb-{OLD_SERVER}.tgz"}
+    assert site.resource()["spec"]["chart"]["path"].startswith(f"/charts/operator-wandb-{OLD_SERVER}-")
     answer = site.install(bundles.new)
     assert site.revisions("wandb") == [f"operator-wandb-{OLD_SERVER}", f"operator-wandb-{NEW_SERVER}"]
     assert site.revisions("operator") == [f"operator-{OLD_OPERATOR}", "operator-1.4.0"]
     assert answer["receipt"]["number"] == 2
     assert answer["receipt"]["previous"] == 1
-    charts = site.cluster.get("configmap", "wandb-charts", site.namespace)["binaryData"]
-    assert list(charts) == [f"operator-wandb-{NEW_SERVER}.tgz"]
+    assert [key.rpartition("-")[0] for key in charts_of(site)] == [f"operator-wandb-{NEW_SERVER}"]
     pointer = site.cluster.get("configmap", "airgap-receipt", site.namespace)["data"]
     assert pointer == {"current": "2", "latest": "2"}
 
@@ -103,7 +103,7 @@ def test_an_older_bundle_is_refused_unless_it_is_asked_for(site: Site, bundles: 
     assert f"operator-wandb {OLD_SERVER} is older than {NEW_SERVER}" in said
     assert site.revisions("wandb") == [f"operator-wandb-{NEW_SERVER}"]
     site.install(bundles.old, "--allow-older")
-    assert site.resource()["spec"]["chart"] == {"path": f"/charts/operator-wandb-{OLD_SERVER}.tgz"}
+    assert site.resource()["spec"]["chart"]["path"].startswith(f"/charts/operator-wandb-{OLD_SERVER}-")
 
 
 def test_operator_and_server_can_be_upgraded_each_alone(site: Site, bundles: Bundles) -> None:
@@ -146,6 +146,32 @@ def test_hand_edits_are_named_and_not_overwritten_without_being_asked(site: Site
     values = site.resource()["spec"]["values"]
     assert "replicas" not in values.get("app", {})
     assert "extra" not in values["global"]
+
+
+def test_a_null_put_in_by_hand_is_named_and_not_taken_out_without_being_asked(site: Site, bundles: Bundles) -> None:
+    site.install(bundles.new)
+    change = [{"op": "add", "path": "/spec/values/extra", "value": None}]
+    site.cluster.kubectl(
+        *("patch", "weightsandbiases", "wandb", "-n", site.namespace, "--type=json", "--field-manager=kubectl-edit"),
+        *("-p", json.dumps(change)),
+    )
+    said = site.refused(bundles.new)
+    assert "spec.values.extra: nothing became null, by kubectl-edit" in said
+    assert "extra" in site.resource()["spec"]["values"]
+    site.install(bundles.new, "--overwrite-edits")
+    assert "extra" not in site.resource()["spec"]["values"]
+
+
+def test_a_chart_that_was_replaced_under_its_path_is_not_lost_without_being_asked(site: Site, bundles: Bundles) -> None:
+    site.install(bundles.new)
+    (key,) = charts_of(site)
+    other = base64.b64encode(b"another chart").decode()
+    replace_chart(site, key, other)
+    assert f"binaryData.{key}: chart " in site.refused(bundles.new)
+    assert charts_of(site) == {key: other}
+    site.install(bundles.new, "--overwrite-edits")
+    assert charts_of(site)[key] != other
+    assert len(site.revisions("wandb")) == 1
 
 
 def test_a_change_of_values_is_a_new_receipt_and_one_change(site: Site, bundles: Bundles) -> None:

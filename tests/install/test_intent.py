@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airgap.apply.stage import check_proof
-from airgap.apply.steps import CONFIGMAP_LIMIT, chart_configmap, chart_key, steps
+from airgap.apply.steps import CONFIGMAP_LIMIT, chart_configmap, steps
 from airgap.apply.wait import Component, View, components
 from airgap.errors import ConfigurationError
 from airgap.intent import Intent, Part, placed
@@ -20,7 +20,7 @@ from airgap.receipt import Receipt
 from airgap.ref import Location
 from airgap.releases import Release
 from airgap.scan import Document
-from airgap.standing import Console, Standing, is_older, vanishing
+from airgap.standing import Console, Standing, chart_key, is_older, vanishing
 from airgap.trouble import Surroundings
 from airgap.verdict import prove
 from airgap.wandb import CustomResource, LocalChart
@@ -189,9 +189,25 @@ def test_no_hand_was_at_it_when_it_is_as_any_install_meant_it() -> None:
     assert _standing({"a": 1}).edits(_intent()) == ()
 
 
+def test_a_null_put_in_by_hand_is_an_edit_though_nothing_was_there() -> None:
+    edits = _standing({"a": 1, "b": None}, _receipt(1, {"a": 1})).edits(_intent())
+    assert [str(edit) for edit in edits] == ["WeightsAndBiases apps/wandb spec.values.b: nothing became null, by kubectl-edit"]
+    gone = _standing({}, _receipt(1, {"a": 1})).edits(_intent())
+    assert [str(edit) for edit in gone] == ["WeightsAndBiases apps/wandb spec.values.a: 1 became nothing, by kubectl-edit"]
+
+
 def test_an_edit_that_is_taken_over_into_the_values_is_none() -> None:
     assert _standing({"a": 1}, _receipt(1, {"a": 0})).edits(_intent()) == ()
     assert [edit.path for edit in _standing({"a": 1, "b": 2}, _receipt(1, {"a": 0})).edits(_intent())] == ["spec.values.b"]
+
+
+def test_a_chart_that_the_operator_would_take_for_the_installed_one_is_told() -> None:
+    standing = _standing({"a": 1}, _receipt(1, {"a": 1}, chart_digest="sha256:" + "1" * 64))
+    other, same = (replace(_intent().server, digest="sha256:" + digit * 64) for digit in "21")
+    assert "would see no difference" in standing.unseen(replace(_intent(), server=other))
+    assert standing.unseen(replace(_intent(), server=same)) == ""
+    assert standing.unseen(replace(_intent(resource=_resource({"a": 2})), server=other)) == ""
+    assert Standing().unseen(_intent()) == ""
 
 
 def test_a_custom_resource_of_somebody_else_is_not_overwritten_either() -> None:
@@ -236,7 +252,7 @@ def test_settings_of_the_system_console_are_read_and_clashes_told() -> None:
     console = Console.of({"data": {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}})
     assert console.values["b"] == 1
     (told,) = console.clashes(resource, "ops")
-    assert told.startswith("app.replicas is null there")
+    assert told.startswith("app.replicas is null in the user input and set in the custom resource")
     assert Console.of(None).clashes(resource, "ops") == ()
     assert "its key chart is no JSON" in Console.of({"data": {}}).clashes(resource, "ops")[0]
     assert "app is a map in" in Console({"app": "oops"}).clashes(resource, "ops")[0]

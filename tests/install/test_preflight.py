@@ -66,7 +66,7 @@ def test_settings_of_the_system_console_that_would_stop_the_operator_are_found(s
     assert "a string in" in told
     _console(site, {"app": None})
     (told,) = _stops(_asked(site, bundles, code=6))
-    assert "app is null there" in told
+    assert "app is null in the user input" in told
 
 
 def test_what_the_system_console_switches_on_is_part_of_what_is_proved(site: Site, bundles: Bundles) -> None:

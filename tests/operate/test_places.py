@@ -32,7 +32,9 @@ def test_everything_is_in_the_namespace_of_whoever_needs_it(site: Site, bundles:
     site.install(bundles.old, *where)
     answer = site.install(bundles.new, *where)
     assert answer["receipt"]["resourceNamespace"] == apps
-    assert site.cluster.get("weightsandbiases", "wandb", apps)["spec"]["chart"]["path"].endswith(f"{NEW_SERVER}.tgz")
+    assert site.cluster.get("weightsandbiases", "wandb", apps)["spec"]["chart"]["path"].startswith(
+        f"/charts/operator-wandb-{NEW_SERVER}-"
+    )
     pem = authority.root.read_text().strip()
     for namespace in (site.namespace, apps):
         held = [text for it in site.cluster.objects("configmaps", namespace) for text in it.get("data", {}).values()]

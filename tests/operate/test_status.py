@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airgap.demo.site import packed_chart
+from tests.install.conftest import charts_of, replace_chart
 from tests.operate.conftest import airgap
 
 if TYPE_CHECKING:
@@ -211,9 +213,27 @@ def test_a_null_that_stops_the_operator_is_found_though_the_phase_says_completed
     standing.cluster.apply(document)
     found = status(standing)
     assert found["phase"] == "Completed"
-    assert "null at values.app.extra stops it" in problems(found)
+    assert "app.extra is null in the custom resource and set in the user input" in problems(found)
     standing.install(bundle_of(standing), "--overwrite-edits")
     console_edit(standing, {})
+    healthy_again(standing)
+
+
+def test_a_chart_that_was_replaced_under_its_path_is_seen_though_the_operator_sees_nothing(standing: Site):
+    ((key, chart),) = charts_of(standing).items()
+    replace_chart(standing, key, base64.b64encode(packed_chart("operator-wandb", "0.43.9").archive).decode())
+    found = status(standing)
+    assert found["phase"] == "Completed"
+    assert f"the chart {key} in ConfigMap {standing.namespace}/wandb-charts was replaced" in problems(found)
+    live = airgap(standing, "audit", "--live", "--plain-http")
+    assert live.returncode == 5
+    assert "the chart was replaced under its path" in live.stdout
+    standing.cluster.kubectl(
+        *("patch", "configmap", "wandb-charts", "-n", standing.namespace, "--type=json"),
+        *("-p", json.dumps([{"op": "remove", "path": f"/binaryData/{key}"}])),
+    )
+    assert "there is no" in problems(status(standing))
+    replace_chart(standing, key, chart)
     healthy_again(standing)
 
 

@@ -89,10 +89,11 @@ def test_a_subchart_that_the_global_pull_secret_does_not_reach_gets_it_by_its_ow
 
 
 def test_the_chart_rides_in_the_configmap_that_the_operator_mounts_under_a_versioned_name(whole: Relocation) -> None:
-    assert whole.resource.chart == LocalChart("/charts/server-1.2.3.tgz")
+    key = f"server-1.2.3-{umbrella().digest.short}.tgz"
+    assert whole.resource.chart == LocalChart(f"/charts/{key}")
     configmap = whole.chart_configmap or {}
     assert (at(configmap, "metadata.name"), at(configmap, "metadata.namespace")) == ("wandb-charts", "wandb")
-    assert base64.b64decode(at(configmap, 'binaryData."server-1.2.3.tgz"')) == umbrella().archive
+    assert base64.b64decode(at(configmap, f'binaryData."{key}"')) == umbrella().archive
 
 
 def test_the_license_stands_in_a_secret_and_nowhere_else(whole: Relocation) -> None:

@@ -16,7 +16,7 @@ from airgap.ref import LAYOUTS, Location, Reference
 from airgap.rollback import as_lock, choose
 from airgap.scan import Document
 from airgap.status import Observation, compare, role_of
-from airgap.status.drift import drifts, in_force
+from airgap.status.drift import chart_in_force, drifts, in_force
 from airgap.status.observe import Kept
 from airgap.verdict import ALLOWED, INERT, OPEN
 
@@ -192,14 +192,57 @@ def test_a_kind_mismatch_is_named_with_both_layers():
     assert not force.waiting
 
 
-def test_a_null_is_named_as_what_stops_the_operator():
-    force = in_force(seen({"a": None, "b": 2}, active={"b": 1}), airgapped=True)
-    assert "null at values.a stops it" in force.problem
+@pytest.mark.parametrize(
+    ("values", "user", "told"),
+    [
+        ({"a": None, "b": 2}, {"a": 1}, "a is null in the custom resource and set in the user input"),
+        ({"a": {"b": 1}}, {"a": None}, "a is null in the user input and set in the custom resource"),
+        (
+            {"global": {"operator": None}},
+            {},
+            "global.operator is null in the custom resource and set in the operator's defaults",
+        ),
+    ],
+)
+def test_a_null_that_meets_another_layer_is_named_as_what_stops_the_operator_even_if_nothing_else_differs(values, user, told):
+    found = seen(values, active={"b": 2}, user=user)
+    force = in_force(found, airgapped=True)
+    assert force.problem.endswith(told)
+    assert "panics" in force.problem
+    assert not force.waiting
+
+
+def test_a_null_that_meets_nothing_is_applied_by_the_operator_and_is_drift():
+    found = seen({"a": None}, active={"a": None})
+    assert in_force(found, airgapped=True).problem == ""
+    (drift,) = drifts(replace(found, receipt=receipt(1, resource={"spec": {"chart": {"path": "/charts/a.tgz"}, "values": {}}})))
+    assert (drift.path, drift.how) == ("spec.values.a", "added")
+    assert "stops for good" in drift.note
 
 
 def test_who_may_not_read_the_operators_secrets_is_not_told_that_nothing_was_applied():
     assert in_force(seen({"a": 1}, active=None, is_blind=True), airgapped=True).problem == ""
     assert "nothing yet" in in_force(seen({"a": 1}, active=None), airgapped=True).problem
+
+
+CHART = "sha256:" + "c" * 64
+
+
+@pytest.mark.parametrize(
+    ("there", "installed", "told"),
+    [
+        (CHART, CHART, ""),
+        (ONE, CHART, "was replaced"),
+        ("", CHART, "there is no a.tgz in ConfigMap wandb/wandb-charts any more"),
+        ("", "", "there is no a.tgz"),
+        (ONE, "", ""),
+        (None, CHART, ""),
+    ],
+)
+def test_what_lies_under_the_charts_path_is_held_against_what_was_installed(there, installed, told):
+    found = replace(seen({}, active={}, chart=there), receipt=receipt(1, chart_digest=installed))
+    assert told in chart_in_force(found).problem
+    assert bool(told) == bool(chart_in_force(found).problem)
 
 
 def test_drift_tells_paths_and_hands_but_no_values():
