@@ -21,7 +21,7 @@ from airgap.ref import Location, Reference
 from airgap.trouble.words import items, label, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from airgap.values import Json
 
@@ -55,6 +55,18 @@ class Known:
             if parsed.name == reference.name:
                 found.add(digest)
         return frozenset(found)
+
+
+def together(installs: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return the images of several installs, oldest first, as of one; the older digests of a tag that moved stay beside it."""
+    found: dict[str, str] = {}
+    for images in installs:
+        for name, digest in images.items():
+            before = found.get(name, digest)
+            if before != digest:
+                found[f"{name}@{before}"] = before
+            found[name] = digest
+    return found
 
 
 @dataclass(frozen=True, order=True)

@@ -22,7 +22,7 @@ from airgap.audit.stage import AIRGAPPED, CHANNEL_URL
 from airgap.errors import AirgapError, ClusterError
 from airgap.kube import UnreachableError
 from airgap.lock import Lock
-from airgap.pulled import KNOWN, MIRRORED, PENDING, Known, Pulled, of_events, pulled
+from airgap.pulled import KNOWN, MIRRORED, PENDING, Known, Pulled, of_events, pulled, together
 from airgap.scan import Document, scan, scan_values
 from airgap.standing import USER_INPUT, decoded
 from airgap.trouble.words import items, text
@@ -99,7 +99,7 @@ def read(kubectl: Kubectl, receipts: Sequence[Receipt], location: Location, reso
     user = _found(kubectl, ("Secret", f"{name}-{USER_INPUT}", namespace), unread)
     return Live(
         location=location,
-        images={image: digest for it in receipts for image, digest in it.images.items()},
+        images=together(it.images for it in receipts),
         resource=_found(kubectl, (resource_kind, name, namespace), unread) or {},
         applied=newest.resource,
         operator_release=newest.operator_release,

@@ -57,9 +57,9 @@ class Drift:
 def drifts(seen: Observation) -> tuple[Drift, ...]:
     """Return every value that was changed since the install: by hand in the custom resource, or in the System Console."""
     found = []
-    if seen.receipt and seen.receipt.resource and seen.resource:
+    if seen.meant and seen.meant.resource and seen.resource:
         managers = managers_of(seen.resource)
-        applied, live = get(dict(seen.receipt.resource), ("spec",)), seen.resource.get("spec")
+        applied, live = get(dict(seen.meant.resource), ("spec",)), seen.resource.get("spec")
         found += [
             Drift(RESOURCE, f"spec.{format_path(path)}", how, hands(managers, ("spec", *path)), _note(live, path))
             for path, how in compare(applied, live)
@@ -141,8 +141,8 @@ def in_force(seen: Observation, *, airgapped: bool) -> Force:
 
 def chart_in_force(seen: Observation) -> Force:
     """Return whether the chart that the operator applied is the one under its path: what is put there later it does not see."""
-    receipt = seen.receipt
-    if receipt is None or seen.chart is None:
+    receipt = seen.meant
+    if receipt is None or seen.chart is None or chart_key(receipt.resource) != chart_key(seen.resource):
         return Force()
     place = f"{chart_key(seen.resource)} in ConfigMap {receipt.operator_namespace}/{receipt.charts_name}"
     if not seen.chart:

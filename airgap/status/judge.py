@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airgap.errors import ConfigurationError
-from airgap.pulled import KNOWN, MIRRORED, OUTSIDE, PENDING, Known, Pulled, pulled
+from airgap.pulled import KNOWN, MIRRORED, OUTSIDE, PENDING, Known, Pulled, pulled, together
+from airgap.receipt import RUNNING
 from airgap.ref import Reference
 from airgap.status.drift import Drift, chart_in_force, drifts, in_force, phase_of
 from airgap.status.observe import restarts
@@ -114,7 +115,8 @@ class Status:
 def judge(seen: Observation) -> Status:
     """Return the status of an installation."""
     owners = _Owners(seen)
-    known = Known(seen.receipt.place, seen.receipt.images) if seen.receipt else None
+    installs = [it for it in (seen.receipt, seen.unfinished) if it]
+    known = Known(installs[0].place, together(it.images for it in installs)) if installs else None
     rows = tuple(
         sorted((_row(pod, seen, owners, known) for pod in owners.pods()), key=lambda it: (it.role, it.namespace, it.name))
     )
@@ -265,12 +267,13 @@ def _of_operator(seen: Observation) -> Iterator[Problem]:
                 sentence=f"revision {release.revision} of {release.chart or release.name} is {release.status}",
                 fix="install again, or airgap rollback",
             )
-    if seen.receipt is not None and not seen.receipt.is_done and seen.receipt.state != "running":
+    last = seen.unfinished or seen.receipt
+    if last is not None and not last.is_done and last.state != RUNNING:
         yield Problem(
             waiting=False,
-            about=f"receipt {seen.receipt.number}",
-            sentence=f"the last install did not finish: {seen.receipt.reason or 'it was interrupted'}",
-            fix="run the same airgap install again",
+            about=f"receipt {last.number}",
+            sentence=f"the last install did not finish: {last.reason or 'it was interrupted'}",
+            fix="run the same command again" + (", or airgap rollback" if seen.unfinished else ""),
         )
 
 

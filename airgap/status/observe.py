@@ -69,6 +69,7 @@ class Observation:
 
     ``is_blind``: the operator's Secrets may not be read, so that nobody knows what it applied last. ``chart``: the digest of
     the archive that the operator finds in its ConfigMap of charts, empty if there is none, None if it is not to find it there.
+    ``receipt`` is of what runs, ``unfinished`` of what was begun after that and did not come to run.
     """
 
     receipt: Receipt | None
@@ -86,6 +87,12 @@ class Observation:
     unread: tuple[str, ...] = ()
     is_blind: bool = False
     chart: str | None = None
+    unfinished: Receipt | None = None
+
+    @property
+    def meant(self) -> Receipt | None:
+        """The receipt whose custom resource was applied last."""
+        return self.unfinished if self.unfinished and "resource" in self.unfinished.stages else self.receipt
 
     def of(self, *kinds: str) -> list[Object]:
         """Return the objects of these kinds."""
@@ -117,7 +124,7 @@ def observe(kubectl: Kubectl, subject: Subject, registry: Callable[[str], Regist
     ``registry`` opens the private registry by its host, to see what it holds when a pull fails. Raises ClusterError.
     """
     look = _Look(kubectl, registry, [])
-    receipt = _receipt(look, subject.operator_namespace)
+    receipt, unfinished = _receipts(look, subject.operator_namespace)
     name = receipt.resource_name if receipt else subject.name
     namespace = receipt.resource_namespace if receipt else subject.namespace or subject.operator_namespace
     operator = receipt.operator_release if receipt else subject.operator_release
@@ -132,7 +139,8 @@ def observe(kubectl: Kubectl, subject: Subject, registry: Callable[[str], Regist
         operator_namespace=subject.operator_namespace,
         operator_release=operator,
         resource=resource,
-        chart=_chart(look, receipt, resource),
+        chart=_chart(look, (receipt, unfinished), resource),
+        unfinished=unfinished,
         active=kept["spec-active"],
         user=kept[USER_INPUT],
         cached=kept["latest-cached-release"],
@@ -148,15 +156,17 @@ def observe(kubectl: Kubectl, subject: Subject, registry: Callable[[str], Regist
     )
 
 
-def _receipt(look: _Look, namespace: str) -> Receipt | None:
+def _receipts(look: _Look, namespace: str) -> tuple[Receipt | None, Receipt | None]:
+    """Return the receipt of what runs (or else was begun), and that of what was begun after it, if it does not run."""
     try:
         receipts = Receipts(look.kubectl, namespace)
-        return receipts.current() or receipts.latest()
+        current, latest = receipts.current(), receipts.latest()
     except UnreachableError:
         raise
     except AirgapError as error:
         look.unread.append(f"receipts: {error.message}")
-        return None
+        return None, None
+    return current or latest, latest if current and latest and latest.number > current.number else None
 
 
 def _objects(look: _Look, namespace: str) -> list[Object]:
@@ -203,10 +213,11 @@ def parse_kept(secret: Mapping[str, Any]) -> Kept | None:
     return Kept(parts["chart"], values if isinstance(values, dict) else {})
 
 
-def _chart(look: _Look, receipt: Receipt | None, resource: Object | None) -> str | None:
-    """Return the digest of what lies under the chart's path, if that is the path that the receipt has."""
+def _chart(look: _Look, receipts: Iterable[Receipt | None], resource: Object | None) -> str | None:
+    """Return the digest of what lies under the chart's path, if that is a path that a receipt has."""
     key = chart_key(resource)
-    if receipt is None or not key or key != chart_key(receipt.resource):
+    receipt = next((it for it in receipts if it and key and key == chart_key(it.resource)), None)
+    if receipt is None:
         return None
     try:
         found = look.kubectl.get("ConfigMap", receipt.charts_name, receipt.operator_namespace)

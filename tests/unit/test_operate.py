@@ -16,6 +16,7 @@ from airgap.ref import LAYOUTS, Location, Reference
 from airgap.rollback import as_lock, choose
 from airgap.scan import Document
 from airgap.status import Observation, compare, role_of
+from airgap.status import judge as status_of
 from airgap.status.drift import chart_in_force, drifts, in_force
 from airgap.status.observe import Kept
 from airgap.verdict import ALLOWED, INERT, OPEN
@@ -240,9 +241,27 @@ CHART = "sha256:" + "c" * 64
     ],
 )
 def test_what_lies_under_the_charts_path_is_held_against_what_was_installed(there, installed, told):
-    found = replace(seen({}, active={}, chart=there), receipt=receipt(1, chart_digest=installed))
+    resource = {"spec": {"chart": {"path": "/charts/a.tgz"}, "values": {}}}
+    found = replace(seen({}, active={}, chart=there), receipt=receipt(1, chart_digest=installed, resource=resource))
     assert told in chart_in_force(found).problem
     assert bool(told) == bool(chart_in_force(found).problem)
+
+
+def test_after_an_upgrade_that_did_not_finish_what_it_applied_is_no_drift_and_what_it_pulled_is_known():
+    before, after = ({"spec": {"chart": {"path": "/charts/a.tgz"}, "values": {"a": value}}} for value in (1, 2))
+    failed = receipt(2, FAILED, resource=after, images={NAME: TWO}, stages=("resource",), reason="it took too long")
+    installed = receipt(1, resource=before, images={NAME: ONE}, location="reg.lan/p")
+    pod = {
+        "kind": "Pod",
+        "metadata": {"name": "wandb-app-1", "namespace": "wandb"},
+        "spec": {"containers": [{"name": "app", "image": f"{NAME.rpartition(':')[0]}@{TWO}"}]},
+        "status": {"phase": "Running", "containerStatuses": [{"name": "app", "ready": True, "imageID": f"x@{TWO}"}]},
+    }
+    found = status_of(replace(seen({"a": 2}, active={"a": 2}), receipt=installed, unfinished=failed, objects=(pod,)))
+    assert (found.drift, found.foreign) == ((), ())
+    (problem,) = [it for it in found.problems if not it.waiting]
+    assert (problem.about, problem.sentence) == ("receipt 2", "the last install did not finish: it took too long")
+    assert "airgap rollback" in problem.fix
 
 
 def test_drift_tells_paths_and_hands_but_no_values():
