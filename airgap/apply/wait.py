@@ -154,7 +154,10 @@ class Watch:
     def _held(self, pods: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
         if self.held is None:
             return None
-        images = {str(it.get("image")) for pod in pods for it in (pod.get("spec") or {}).get("containers") or ()}
+        specs = [pod.get("spec") or {} for pod in pods]
+        images = {
+            str(it.get("image")) for spec in specs for key in ("containers", "initContainers") for it in spec.get(key) or ()
+        }
         for image in images - self._asked.keys():
             try:
                 self._asked[image] = self.held(image)
