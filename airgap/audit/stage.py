@@ -298,7 +298,10 @@ def _chart_version(resource: CustomResource, reference: Reference | None, server
     chart = resource.chart
     named = {"": ""}
     if isinstance(chart, LocalChart):
-        told = re.search(r"-(\d+\.\d+\.\d+[^/]*?)(?:\.tgz)?$", chart.path)
+        name = chart.path.removesuffix(".tgz").removesuffix(
+            f"-{server_chart.digest.short}"
+        )  # another content stays in the version
+        told = re.search(r"-(\d+\.\d+\.\d+[^/]*)$", name)
         named = {told[1]: chart.path} if told else {server_chart.version: chart.path}
     elif isinstance(chart, OciChart):
         named = {reference.tag if reference else "": chart.url}

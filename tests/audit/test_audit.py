@@ -221,6 +221,7 @@ def test_an_object_that_cannot_be_read_is_open(site: Site, held: Lock, made: Rel
         (OciChart("oci://ghcr.io/wandb/helm-charts/server", "1.2.3"), OPEN, "pull the chart from outside"),
         (LocalChart("/tmp/server-1.2.3.tgz"), OPEN, "mounts its charts at /charts"),  # noqa: S108  # a path in a pod
         (LocalChart("/charts/other-1.2.3.tgz"), OPEN, "the chart ConfigMap holds server-1.2.3.tgz"),
+        (LocalChart("/charts/server-1.2.3-0123456789ab.tgz"), OPEN, "would take 1.2.3-0123456789ab, but what was rendered"),
         (LocalChart("/charts/server-1.2.3.tgz"), "allowed", "from the ConfigMap"),
     ],
 )
