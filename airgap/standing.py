@@ -41,6 +41,8 @@ OTHER_VERSION = (
     "give the changed chart another version, or use --chart-delivery configmap, where each chart has a path of its own"
 )
 """What to do about a chart that the operator would not see."""
+TAKE_OVER = "take it over into --values (a chart into a bundle), or give --overwrite-edits to lose it"
+"""What to do about an edit."""
 ABSENT: Any = object()
 """In place of a value that is not there."""
 

@@ -45,6 +45,20 @@ def settle(kubectl: Kubectl, intent: Intent) -> bool:
     return live is None or version_of(applied) != version_of(live)
 
 
+def settle_charts(kubectl: Kubectl, document: dict[str, Any]) -> dict[str, Any]:
+    """Make the chart's ConfigMap the intended one and return it: what somebody else put there goes, or both might not fit."""
+    live = kubectl.live(document)
+    foreign = {name: set((live or {}).get(name) or {}) - set(document.get(name) or {}) for name in ("binaryData", "data")}
+    if live is not None and any(foreign.values()):
+        change: list[dict[str, Any]] = [{"op": "test", "path": "/metadata/resourceVersion", "value": version_of(live)}]
+        change += [{"op": "remove", "path": f"/{name}/{key}"} for name, keys in foreign.items() for key in sorted(keys)]
+        change += [{"op": "add", "path": f"/binaryData/{key}", "value": it} for key, it in document["binaryData"].items()]
+        if not live.get("binaryData"):
+            change.insert(1, {"op": "add", "path": "/binaryData", "value": {}})
+        kubectl.patch("ConfigMap", document["metadata"]["name"], document["metadata"]["namespace"], change, how="json")
+    return kubectl.apply(document, force=True)
+
+
 def version_of(document: dict[str, Any]) -> str:
     """Return the resourceVersion of an object as the API server gave it."""
     return str((document.get("metadata") or {}).get("resourceVersion") or "")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from airgap.apply.resource import misses_chart, restart_operator, served, settle, version_of, wake
+from airgap.apply.resource import misses_chart, restart_operator, served, settle, settle_charts, version_of, wake
 from airgap.apply.steps import BOTH, OPERATOR, SERVER, chart_configmap, delivered_by_configmap, namespace, steps
 from airgap.apply.wait import INVALID, wait
 from airgap.errors import AirgapError, ClusterError, ConfigurationError
@@ -24,7 +24,7 @@ from airgap.kube import UnreachableError, describe, identity
 from airgap.lease import holding
 from airgap.receipt import RUNNING
 from airgap.receipts import LABELS, Receipts
-from airgap.standing import OTHER_VERSION, chart_key, look, refused_crds
+from airgap.standing import OTHER_VERSION, TAKE_OVER, chart_key, look, refused_crds
 from airgap.values import get
 
 if TYPE_CHECKING:
@@ -223,9 +223,7 @@ class _Run:
 
     def _applied(self, document: Object, *, force: bool = False) -> None:
         live = self.kubectl.live(document)
-        applied = self.kubectl.apply(document, force=force)
-        what = CREATED if live is None else SAME if version_of(live) == version_of(applied) else CHANGED
-        self._note(document, what)
+        self._note(document, _what(live, self.kubectl.apply(document, force=force)))
 
     def _note(self, document: Object, what: str) -> None:
         self.done.append((describe(document), what))
@@ -238,7 +236,7 @@ class _Run:
         live = self.kubectl.live(wanted)
         document, gone = chart_configmap(wanted, live, chart_key(self.standing.resource if self.standing else None))
         self.watch.progress.begin("chart", 1)
-        self._applied(document, force=True)
+        self._note(document, _what(live, settle_charts(self.kubectl, document)))
         for key in gone:
             self.watch.progress.debug(f"chart {key} leaves the ConfigMap")
         self.watch.progress.end()
@@ -314,7 +312,7 @@ class _Run:
             self.watch.progress.done(component.name, f"{component.ready}/{component.wanted} up")
         self.watch.progress.end()
         if delivered_by_configmap(self.intent):
-            self.kubectl.apply(self.intent.chart_configmap or {}, force=True)
+            settle_charts(self.kubectl, self.intent.chart_configmap or {})
         self.receipt = self.receipt.after("wait")
 
     def _staged(self, stage: str) -> None:
@@ -337,8 +335,12 @@ def refuse(standing: Standing, intent: Intent, options: ApplyOptions) -> None:
         more = f" (and {len(edits) - 1} more)" if len(edits) > 1 else ""
         raise ClusterError(
             f"changed by hand since the last install: {edits[0]}{more}",
-            hint="take it over into --values, or give --overwrite-edits to lose it",
+            hint=TAKE_OVER,
         )
+
+
+def _what(live: Object | None, applied: Object) -> str:
+    return CREATED if live is None else SAME if version_of(live) == version_of(applied) else CHANGED
 
 
 def now() -> str:

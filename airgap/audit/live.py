@@ -63,7 +63,7 @@ class Live:
     """What was read. ``user`` is what the System Console wrote, None for nothing; ``unread`` is (what, why).
 
     ``rendered``: what the operator would make of the layers as they are now, None if that was not asked for; ``replaced``: the
-    digest of the chart that it would take, if that is none that was installed.
+    digest of the chart that it would take, if that is none that was installed; ``stuck``: why it would make nothing at all.
     """
 
     location: Location
@@ -78,6 +78,7 @@ class Live:
     node_mirrors: bool = False
     rendered: Subject | None = field(default=None, repr=False)
     replaced: str = ""
+    stuck: str = ""
 
     def of(self, *kinds: str) -> list[Object]:
         """Return the objects of these kinds."""
@@ -214,6 +215,9 @@ def _workloads(live: Live, bench: Bench) -> Iterator[Finding]:
 def _rendered(live: Live, bench: Bench) -> Iterator[Finding]:
     """Yield what the next reconcile would pull and ask for: it may be more than what runs (a switch, a CronJob, a hook)."""
     subject = live.rendered
+    if live.stuck:
+        told = "what the operator would make next"
+        yield _finding(OPEN, UNREAD, told, told, live.stuck, "correct the custom resource or the System Console's settings")
     if subject is None:
         return
     if live.replaced:

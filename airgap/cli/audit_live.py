@@ -117,7 +117,7 @@ def _rendered(seen: Live, kubectl: Kubectl, receipts: Sequence[Receipt], flags: 
     except UnreachableError:
         raise
     except AirgapError as error:
-        return replace(seen, unread=(*seen.unread, ("what the operator would make next", error.message)))
+        return replace(seen, stuck=error.message)
 
 
 def _chart(source: ChartSource | None, kubectl: Kubectl, receipt: Receipt, opened: Callable[[str], Registry]) -> Chart:

@@ -8,7 +8,7 @@ from airgap.kube import is_leaving
 from airgap.lease import other_holder
 from airgap.preflight.report import FINE, STOP, WARN, Finding
 from airgap.releases import PENDING
-from airgap.standing import OTHER_VERSION, USER_INPUT, Standing, console, leaving_crd, vanishing
+from airgap.standing import OTHER_VERSION, TAKE_OVER, USER_INPUT, Standing, console, leaving_crd, vanishing
 from airgap.values import get, leaves
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def upgrade(standing: Standing, intent: Intent, *, allow_older: bool, overwrite_
     if standing.unseen(intent):
         yield Finding("upgrade", STOP, standing.unseen(intent), OTHER_VERSION)
     for edit in standing.edits(intent):
-        remedy = "take it over into --values, or give --overwrite-edits to lose it"
-        yield Finding("edits", WARN if overwrite_edits else STOP, f"changed by hand since the last install: {edit}", remedy)
+        told = f"changed by hand since the last install: {edit}"
+        yield Finding("edits", WARN if overwrite_edits else STOP, told, TAKE_OVER)
     for release in (standing.operator, standing.server):
         if release is not None and release.status in PENDING:
             remedy = "a helm was killed in it, or still runs; install puts the operator's record away"

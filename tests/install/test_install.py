@@ -172,6 +172,10 @@ def test_a_chart_that_was_replaced_under_its_path_is_not_lost_without_being_aske
     site.install(bundles.new, "--overwrite-edits")
     assert charts_of(site)[key] != other
     assert len(site.revisions("wandb")) == 1
+    replace_chart(site, "by-hand.tgz", other)
+    site.values["app"] = {"replicas": 2}
+    site.install(bundles.new)
+    assert list(charts_of(site)) == [key], "what is not ours leaves no room for the next chart"
 
 
 def test_a_change_of_values_is_a_new_receipt_and_one_change(site: Site, bundles: Bundles) -> None:
