@@ -298,9 +298,8 @@ def _chart_version(resource: CustomResource, reference: Reference | None, server
     chart = resource.chart
     named = {"": ""}
     if isinstance(chart, LocalChart):
-        name = chart.path.removesuffix(".tgz").removesuffix(
-            f"-{server_chart.digest.short}"
-        )  # another content stays in the version
+        own = f"-{server_chart.digest.short}"  # that of another content stays in the version, and is refused
+        name = chart.path.removesuffix(".tgz").removesuffix(own)
         told = re.search(r"-(\d+\.\d+\.\d+[^/]*)$", name)
         named = {told[1]: chart.path} if told else {server_chart.version: chart.path}
     elif isinstance(chart, OciChart):
