@@ -160,10 +160,13 @@ class Standing:
 
     def unseen(self, intent: Intent) -> str:
         """Return why the operator would not see the chart of ``intent``, or nothing: it compares names and values alone."""
-        same = self.resource is not None and self.resource.get("spec") == intent.resource.to_document()["spec"]
-        if not same or self.current is None or self.current.chart_digest in ("", intent.server.digest):
+        wanted = intent.resource.to_document()["spec"]
+        if self.resource is None or self.resource.get("spec") != wanted:
             return ""
-        there, new = (Digest.parse(it).short for it in (self.current.chart_digest, intent.server.digest))
+        meant = {it.chart_digest for it in self.receipts() if it.chart_digest and it.resource.get("spec") == wanted}
+        if not meant or intent.server.digest in meant:
+            return ""
+        there, new = (Digest.parse(it).short for it in (min(meant), intent.server.digest))
         return f"chart {intent.server.label} was {there} and is {new}: the operator would see no difference"
 
     def change(self, part: Part, release: Release | None) -> str:

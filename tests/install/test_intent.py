@@ -210,6 +210,13 @@ def test_a_chart_that_the_operator_would_take_for_the_installed_one_is_told() ->
     assert Standing().unseen(_intent()) == ""
 
 
+def test_an_upgrade_that_did_not_finish_may_be_finished_with_its_own_chart() -> None:
+    old, new = ("sha256:" + digit * 64 for digit in "12")
+    standing = _standing({"a": 1}, _receipt(1, {"a": 0}, chart_digest=old), _receipt(2, {"a": 1}, chart_digest=new))
+    assert standing.unseen(replace(_intent(), server=replace(_intent().server, digest=new))) == ""
+    assert "was 222" in standing.unseen(replace(_intent(), server=replace(_intent().server, digest=old)))
+
+
 def test_a_custom_resource_of_somebody_else_is_not_overwritten_either() -> None:
     assert [edit.path for edit in _standing({"a": 7}).edits(_intent())] == ["spec.values.a"]
 
