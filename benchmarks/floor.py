@@ -17,10 +17,9 @@ import http.client
 import json
 import os
 import sys
-from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -112,26 +111,16 @@ def fetch(url: str, work: dict[str, Any], path: Path) -> None:
 
 
 def _all(url: str, context: ssl.SSLContext | None, items: Iterable[Any], do: Callable[[Connection, Any], None]) -> None:
-    """Do something with each item, THREADS at a time."""
-    left, failed = deque(items), deque[Exception]()
+    """Do something with each item, THREADS at a time; raises what that raises."""
+    left = iter(list(items))
 
-    def take() -> None:
-        try:
-            with closing(Connection(url, context)) as connection:
-                while left and not failed:
-                    do(connection, left.popleft())
-        except IndexError:  # another was quicker
-            pass
-        except Exception as error:  # noqa: BLE001  # handed over
-            failed.append(error)
+    def take(_: int) -> None:
+        with closing(Connection(url, context)) as connection:
+            for item in left:
+                do(connection, item)
 
-    threads = [Thread(target=take) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(take, range(THREADS)))
 
 
 def main(verb: str, url: str, told: str, *file: str) -> None:

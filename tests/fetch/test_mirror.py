@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import random
 import signal
 import subprocess
@@ -97,7 +98,10 @@ def test_a_second_run_finds_the_bundle_and_fetches_nothing(upstream, tmp_path):
 
 
 def start(upstream, estate, tmp_path, *, pause=0.0, limit=0):
-    """Start a mirror in a process of its own; ``pause``: seconds before each chunk; ``limit``: bytes a file may have."""
+    """Start a mirror in a process of its own; ``pause``: seconds before each chunk; ``limit``: bytes a file may have.
+
+    Not under coverage: a KeyboardInterrupt that comes while coverage holds its lock leaves it held for ever.
+    """
     folder = tmp_path / "artifacts"
     folder.mkdir(exist_ok=True)
     for artifact in estate.artifacts:
@@ -110,6 +114,7 @@ def start(upstream, estate, tmp_path, *, pause=0.0, limit=0):
             *(upstream.host, tmp_path / "b.tar", tmp_path / "airgap.lock", folder, str(pause), str(limit)),
         ],
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
