@@ -57,6 +57,12 @@ class Known:
         return frozenset(found)
 
 
+def named(pods: Iterable[Mapping[str, Json]]) -> set[str]:
+    """Return the images that pods name, those of init containers included."""
+    lists = (items(dict(pod), "spec", key) for pod in pods for key in ("containers", "initContainers"))
+    return {text(container, "image") for containers in lists for container in containers}
+
+
 def together(installs: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """Return the images of several installs, oldest first, as of one; the older digests of a tag that moved stay beside it."""
     found: dict[str, str] = {}

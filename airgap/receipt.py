@@ -39,9 +39,9 @@ class Receipt:
     ``location`` is where nodes pull, ``pushed_to`` the same place as the install reached it (empty: by the same name) and
     ``layout`` how repositories are named there (empty: not written down); ``pull_secret`` what service accounts were linked
     to; ``node_mirrors``: the nodes had the mirror files.
-    ``chart`` is ``spec.chart`` as applied and ``chart_digest`` what of the archive that stands there (empty: not written down);
-    ``objects`` what was applied (not what helm or the operator made of it); ``images``
-    name in the registry to digest; ``previous`` the number of the receipt that this one replaced (0: none).
+    ``chart`` is ``spec.chart`` as applied, ``chart_digest`` that of the archive it stands for (empty: not written down);
+    ``objects`` what was applied (not what helm or the operator made of it); ``images`` name in the registry to digest;
+    ``previous`` the number of the receipt that this one replaced (0: none).
     """
 
     number: int

@@ -139,9 +139,7 @@ class Standing:
         meant = {it.chart_digest for it in self.receipts() if it.chart_digest and chart_key(it.resource) == key}
         if live is None or not meant:
             return
-        brought = get(intent.chart_configmap or {}, ("binaryData",))
-        for text in brought.values() if isinstance(brought, dict) else ():
-            meant.add(str(Digest.of(base64.b64decode(str(text)))))
+        meant.add(intent.server.digest)
         if str(Digest.of(live)) not in meant:
             who = _hands(self.charts or {}, "f:binaryData")
             was = ", ".join(Digest.parse(it).short for it in sorted(meant))

@@ -6,8 +6,8 @@ first, so the rest is the registry's work, the disk's and the machine's. It also
 
     python3 -I -S floor.py fetch|fill URL WORK.json [FILE]
 
-``work``: ``blobs``, each [path, digest, size, repositories], and ``manifests``, for each repository a list of [path, media
-type, tag or digest], children first.
+``work``: ``blobs``, each [path, digest, size, repositories], the largest first, and ``manifests``, for each repository a list
+of [path, media type, tag or digest], children first.
 """
 
 from __future__ import annotations
@@ -91,15 +91,14 @@ class Connection:
 
 def fill(url: str, work: dict[str, Any], context: ssl.SSLContext | None = None) -> None:
     """Bring everything there; raises RuntimeError."""
-    blobs = sorted(work["blobs"], key=lambda item: -int(item[2]))
-    _all(url, context, blobs, lambda connection, item: connection.blob(*item))
+    _all(url, context, work["blobs"], lambda connection, item: connection.blob(*item))
     _all(url, context, work["manifests"].items(), lambda connection, item: connection.manifests(*item))
 
 
 def fetch(url: str, work: dict[str, Any], path: Path) -> None:
     """Bring everything here; raises RuntimeError."""
     places, end = [], 0
-    for _, digest, size, repositories in sorted(work["blobs"], key=lambda item: -int(item[2])):
+    for _, digest, size, repositories in work["blobs"]:
         places.append((end, digest, repositories[0]))
         end += size
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -112,7 +111,7 @@ def fetch(url: str, work: dict[str, Any], path: Path) -> None:
 
 def _all(url: str, context: ssl.SSLContext | None, items: Iterable[Any], do: Callable[[Connection, Any], None]) -> None:
     """Do something with each item, THREADS at a time; raises what that raises."""
-    left = iter(list(items))
+    left = iter(list(items))  # threads may share a list's iterator, a generator they may not
 
     def take(_: int) -> None:
         with closing(Connection(url, context)) as connection:

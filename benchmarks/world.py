@@ -72,7 +72,8 @@ def work(estate: Estate, prefix: str = "") -> dict[str, Any]:
             (_path(image, digest), media_type, image.tag if digest == root else digest)
             for digest, media_type in image.manifests
         )
-    return {"blobs": [(*item, list(names)) for *item, names in blobs.values()], "manifests": manifests}
+    largest_first = sorted(blobs.values(), key=lambda item: -item[2])
+    return {"blobs": [(*item, list(names)) for *item, names in largest_first], "manifests": manifests}
 
 
 def _path(image: Image, digest: str) -> str:

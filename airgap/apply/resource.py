@@ -45,9 +45,11 @@ def settle(kubectl: Kubectl, intent: Intent) -> bool:
     return live is None or version_of(applied) != version_of(live)
 
 
-def settle_charts(kubectl: Kubectl, document: dict[str, Any]) -> dict[str, Any]:
-    """Make the chart's ConfigMap the intended one and return it: what somebody else put there goes, or both might not fit."""
-    live = kubectl.live(document)
+def settle_charts(kubectl: Kubectl, document: dict[str, Any], live: dict[str, Any] | None) -> dict[str, Any]:
+    """Make the chart's ConfigMap the intended one and return it: what somebody else put there goes, or both might not fit.
+
+    ``live``: as it is now, None if there is none.
+    """
     foreign = {name: set((live or {}).get(name) or {}) - set(document.get(name) or {}) for name in ("binaryData", "data")}
     if live is not None and any(foreign.values()):
         change: list[dict[str, Any]] = [{"op": "test", "path": "/metadata/resourceVersion", "value": version_of(live)}]

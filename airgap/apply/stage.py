@@ -236,7 +236,7 @@ class _Run:
         live = self.kubectl.live(wanted)
         document, gone = chart_configmap(wanted, live, chart_key(self.standing.resource if self.standing else None))
         self.watch.progress.begin("chart", 1)
-        self._note(document, _what(live, settle_charts(self.kubectl, document)))
+        self._note(document, _what(live, settle_charts(self.kubectl, document, live)))
         for key in gone:
             self.watch.progress.debug(f"chart {key} leaves the ConfigMap")
         self.watch.progress.end()
@@ -312,7 +312,8 @@ class _Run:
             self.watch.progress.done(component.name, f"{component.ready}/{component.wanted} up")
         self.watch.progress.end()
         if delivered_by_configmap(self.intent):
-            settle_charts(self.kubectl, self.intent.chart_configmap or {})
+            wanted = self.intent.chart_configmap or {}
+            settle_charts(self.kubectl, wanted, self.kubectl.live(wanted))
         self.receipt = self.receipt.after("wait")
 
     def _staged(self, stage: str) -> None:

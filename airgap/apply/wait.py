@@ -15,6 +15,7 @@ from airgap import trouble
 from airgap.apply.resource import operator_pods
 from airgap.errors import AirgapError, ClusterError
 from airgap.kube import UnreachableError
+from airgap.pulled import named
 from airgap.standing import RESOURCE_KIND, USER_INPUT, decoded
 from airgap.trouble import Surroundings, Trouble
 from airgap.values import get
@@ -154,11 +155,7 @@ class Watch:
     def _held(self, pods: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
         if self.held is None:
             return None
-        specs = [pod.get("spec") or {} for pod in pods]
-        images = {
-            str(it.get("image")) for spec in specs for key in ("containers", "initContainers") for it in spec.get(key) or ()
-        }
-        for image in images - self._asked.keys():
+        for image in named(pods) - self._asked.keys():
             try:
                 self._asked[image] = self.held(image)
             except AirgapError as error:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from airgap import rollback
-from airgap.audit import ALLOWED, Allowance
+from airgap.audit import ALLOWED
 from airgap.audit.judge import Subject
 from airgap.audit.live import Live, LiveOptions, audit_live, read
 from airgap.chart import Chart
 from airgap.cli import cluster, inside, options
+from airgap.cli.audit import allowance
 from airgap.cli.output import emit, table
 from airgap.errors import AirgapError, ConfigurationError, NotClosedError
 from airgap.kube import UnreachableError
@@ -57,9 +58,7 @@ def command(*, live: bool, show_all: bool, again: bool, output_format: str, **fl
     """
     del live
     progress = options.progress(flags)
-    allowances = tuple(
-        Allowance(host.lower(), reason) for host, _, reason in (text.partition("=") for text in flags.pop("allow"))
-    )
+    allowances = tuple(allowance(text) for text in flags.pop("allow"))
     kubectl, namespace = cluster.kubectl(flags), flags.pop("namespace")
     store = Receipts(kubectl, namespace)
     receipts = [receipt for number in store.numbers() if (receipt := store.get(number)) is not None]

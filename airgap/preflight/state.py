@@ -94,8 +94,8 @@ def upgrade(standing: Standing, intent: Intent, *, allow_older: bool, overwrite_
     yield Finding("upgrade", FINE, ", ".join(changes))
     for sentence in standing.older(intent):
         yield Finding("upgrade", WARN if allow_older else STOP, sentence, "take the newer bundle, or give --allow-older")
-    if standing.unseen(intent):
-        yield Finding("upgrade", STOP, standing.unseen(intent), OTHER_VERSION)
+    if unseen := standing.unseen(intent):
+        yield Finding("upgrade", STOP, unseen, OTHER_VERSION)
     for edit in standing.edits(intent):
         told = f"changed by hand since the last install: {edit}"
         yield Finding("edits", WARN if overwrite_edits else STOP, told, TAKE_OVER)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airgap.errors import AirgapError, ClusterError
 from airgap.kube import UnreachableError
 from airgap.oci import Digest
+from airgap.pulled import named
 from airgap.receipts import Receipts
 from airgap.ref import Reference
 from airgap.standing import RESOURCE_KIND, USER_INPUT, chart_file, chart_key, decoded
@@ -189,14 +190,19 @@ def _objects(look: _Look, namespace: str) -> list[Object]:
 
 
 def _kept(look: _Look, name: str, namespace: str) -> Kept | None:
+    secret = _got(look, "Secret", name, namespace)
+    return parse_kept(secret) if secret else None
+
+
+def _got(look: _Look, kind: str, name: str, namespace: str) -> Object | None:
+    """Return an object, empty if there is none; None: it could not be read, which is noted."""
     try:
-        secret = look.kubectl.get("Secret", name, namespace)
+        return look.kubectl.get(kind, name, namespace) or {}
     except UnreachableError:
         raise
     except ClusterError as error:
-        look.unread.append(f"Secret {namespace}/{name}: {error.message}")
+        look.unread.append(f"{kind} {namespace}/{name}: {error.message}")
         return None
-    return parse_kept(secret) if secret else None
 
 
 def parse_kept(secret: Mapping[str, Any]) -> Kept | None:
@@ -219,12 +225,8 @@ def _chart(look: _Look, receipts: Iterable[Receipt | None], resource: Object | N
     receipt = next((it for it in receipts if it and key and key == chart_key(it.resource)), None)
     if receipt is None:
         return None
-    try:
-        found = look.kubectl.get("ConfigMap", receipt.charts_name, receipt.operator_namespace)
-    except UnreachableError:
-        raise
-    except ClusterError as error:
-        look.unread.append(f"ConfigMap {receipt.operator_namespace}/{receipt.charts_name}: {error.message}")
+    found = _got(look, "ConfigMap", receipt.charts_name, receipt.operator_namespace)
+    if found is None:
         return None
     archive = chart_file(found, key)
     return str(Digest.of(archive)) if archive is not None else ""
@@ -289,14 +291,11 @@ def _surroundings(look: _Look, receipt: Receipt | None, objects: Sequence[Object
 def _held(look: _Look, failing: Sequence[Object], host: str, asked_at: str) -> dict[str, str] | None:
     """Ask the private registry (``host``, reached as ``asked_at``) for images of pods that fail; None: it cannot be asked."""
     found: dict[str, str] = {}
-    images = {
-        text(it, "image") for pod in failing for key in ("containers", "initContainers") for it in items(pod, "spec", key)
-    }
     if look.registry is None:
         return None
     try:
         registry = look.registry(asked_at)
-        for image in sorted(images):
+        for image in sorted(named(failing)):
             reference = Reference.parse(image)
             if reference.registry == host:
                 answer = registry.head_manifest(reference.repository, reference.locator)

@@ -82,7 +82,7 @@ class Straight:
 
         The kernel takes what the socket has room for at once; each SEND_BLOCK has the time that ``sendall`` would give it.
         """
-        sent, size, limit = 0, len(self._body), sock.gettimeout() or READ_TIMEOUT
+        sent, size, limit = 0, len(self._body), sock.gettimeout() or SEND_TIMEOUT
         goal, end = SEND_BLOCK, time.monotonic() + limit
         while sent < size:
             try:

@@ -33,8 +33,8 @@ class Merged:
 
     ``values`` holds no null in any map (nulls in list items stay: the operator does not look into those). ``origins`` names the
     layer of each scalar and empty container, and of each list item as a whole. ``nulls`` are the places where a null was left
-    out and nothing else stands: there the chart's default comes through. ``panics`` says of each place where
-    the operator would panic, at every reconcile, which layers meet there.
+    out and nothing else stands: there the chart's default comes through. ``panics`` says of each place where the operator would
+    panic, at every reconcile, which layers meet there.
     """
 
     values: dict[str, Json]
