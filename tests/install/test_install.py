@@ -236,7 +236,7 @@ def test_a_release_that_the_operator_left_in_the_middle_is_put_away_and_made_ane
     site.install(bundles.new)
     make_pending(site.cluster, site.namespace, "wandb", "pending-upgrade")
     site.values["app"] = {"replicas": 2}
-    answer = site.install(bundles.new)
+    answer = site.install(bundles.new, "--timeout", "120s")  # 20 s in Invalid Config, 40 s for a helm that may still run
     assert list(site.changes(answer)) == [f"WeightsAndBiases {site.namespace}/wandb"]
     assert site.cluster.get("deployment", "wandb-app", site.namespace)["spec"]["replicas"] == 2
     assert "another operation" in operator.log
